@@ -1,0 +1,4 @@
+export { MediaError } from "./errors.ts";
+export { blankImage, bytesRounded, bytesTruncated, crop, encodePng, paste, readImage, toLuma, writePng, type RgbImage } from "./image.ts";
+export { resizeCv2, resizePil, type Filter } from "./resize.ts";
+export { decodeVideo, extractAudio, probeVideo, VideoWriter, type DecodeOptions, type EncodeOptions, type VideoInfo } from "./video.ts";

@@ -1,0 +1,34 @@
+export { TorchError, ShapeError, StateDictError } from "./errors.ts";
+export { Tensor, type Operand } from "./tensor.ts";
+export type { DType, TypedArray } from "./dtype.ts";
+export { scope, keep, noGrad, liveTensors, leakedTensors } from "./scope.ts";
+export { backward, grad } from "./autograd.ts";
+export { arange, empty, eye, fromData, full, Generator, linspace, ones, onesLike, tensor, zeros, zerosLike, type TensorOptions } from "./create.ts";
+export {
+  assertFinite,
+  attention,
+  avgPool2d,
+  cat,
+  conv2d,
+  embedding,
+  expectShape,
+  groupNorm,
+  groupNormOverFrames,
+  index,
+  l1Loss,
+  layerNorm,
+  linear,
+  mseLoss,
+  stack,
+  upsampleNearest,
+  where,
+} from "./functional.ts";
+export { constant, Module, normal, Parameter, sourceOf, uniformFanIn, type Init, type LoadOptions, type StateDictSource } from "./nn/module.ts";
+export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
+export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
+export { clipGradNorm } from "./optim/clip.ts";
+export { constantWithWarmup, cosine } from "./optim/schedules.ts";
+export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
+export { engineInfo, setThreads } from "./engine.ts";
+/** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */
+export * as ops from "./ops.gen.ts";

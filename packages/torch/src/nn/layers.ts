@@ -1,0 +1,114 @@
+/** Layers under the parameter names torch gives them: `weight` and `bias`. */
+import { conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
+import type { Tensor } from "../tensor.ts";
+import { constant, Module, normal, uniformFanIn, type Parameter } from "./module.ts";
+
+export interface Conv2dOptions {
+  stride?: number;
+  padding?: number;
+  bias?: boolean;
+  /** Start from zeros: ControlNet's zero convolutions. */
+  zero?: boolean;
+}
+
+export class Conv2d extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+  private readonly stride: number;
+  private readonly padding: number;
+
+  constructor(inChannels: number, outChannels: number, kernel: number, options: Conv2dOptions = {}) {
+    super();
+    const init = options.zero ? constant(0) : uniformFanIn(inChannels * kernel * kernel);
+    this.weight = this.param("weight", [outChannels, inChannels, kernel, kernel], init);
+    this.bias = options.bias === false ? null : this.param("bias", [outChannels], init);
+    this.stride = options.stride ?? 1;
+    this.padding = options.padding ?? 0;
+  }
+  /** `[B, C, H, W]` → `[B, outChannels, H', W']`. */
+  forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight.value, this.bias ? this.bias.value : null, this.stride, this.padding);
+  }
+}
+
+export class Linear extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter | null;
+
+  constructor(inFeatures: number, outFeatures: number, options: { bias?: boolean } = {}) {
+    super();
+    this.weight = this.param("weight", [outFeatures, inFeatures], uniformFanIn(inFeatures));
+    this.bias = options.bias === false ? null : this.param("bias", [outFeatures], uniformFanIn(inFeatures));
+  }
+  /** `[..., inFeatures]` → `[..., outFeatures]`. */
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight.value, this.bias ? this.bias.value : null);
+  }
+}
+
+export class GroupNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly groups: number;
+  readonly eps: number;
+
+  constructor(groups: number, channels: number, eps: number) {
+    super();
+    this.weight = this.param("weight", [channels], constant(1));
+    this.bias = this.param("bias", [channels], constant(0));
+    this.groups = groups;
+    this.eps = eps;
+  }
+  /** `[B, C, H, W]` → the same; with `frames`, `[B·F, C, H, W]` and statistics over the F frames of a sample together. */
+  forward(x: Tensor, frames = 1): Tensor {
+    return frames === 1
+      ? groupNorm(x, this.groups, this.weight.value, this.bias.value, this.eps)
+      : groupNormOverFrames(x, frames, this.groups, this.weight.value, this.bias.value, this.eps);
+  }
+}
+
+export class LayerNorm extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly eps: number;
+
+  constructor(size: number, eps: number) {
+    super();
+    this.weight = this.param("weight", [size], constant(1));
+    this.bias = this.param("bias", [size], constant(0));
+    this.eps = eps;
+  }
+  forward(x: Tensor): Tensor {
+    return layerNorm(x, this.weight.value, this.bias.value, this.eps);
+  }
+}
+
+export class Embedding extends Module {
+  readonly weight: Parameter;
+
+  constructor(count: number, size: number, std = 0.02) {
+    super();
+    this.weight = this.param("weight", [count, size], normal(std));
+  }
+  /** int64 indices `[...]` → `[..., size]`. */
+  forward(indices: Tensor): Tensor {
+    return embedding(this.weight.value, indices);
+  }
+}
+
+/** Parts under the names `"0"`, `"1"`, … */
+export class ModuleList<T extends Module> extends Module implements Iterable<T> {
+  readonly items: readonly T[];
+
+  constructor(items: readonly T[]) {
+    super();
+    this.items = items;
+    items.forEach((m, i) => this.child(String(i), m));
+  }
+  get length(): number {
+    return this.items.length;
+  }
+  [Symbol.iterator](): Iterator<T> {
+    return this.items[Symbol.iterator]();
+  }
+}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs a command of the project with everything it needs in place: sets up first (seconds when nothing is to do).
+set -euo pipefail
+root="$(cd "$(dirname "$0")/.." && pwd)"
+export ANCHOR_CALLER_DIR="${INIT_CWD:-$PWD}"
+bash "$root/scripts/setup.sh" --quiet
+[ -d "$root/.tools/node/bin" ] && export PATH="$root/.tools/node/bin:$PATH"
+export PATH="$root/node_modules/.bin:$PATH"
+cd "$root"
+exec "$@"
