@@ -7,3 +7,8 @@ export { mannequin, mannequinSurface } from "./mannequin/mannequin.ts";
 export { expressionNames, shapeNames } from "./mannequin/spaces.ts";
 export { Rasteriser, type Camera, type Picture, type RasterOptions } from "./raster/rasterise.ts";
 export { shade, skyMaterial, toByte, type Material } from "./raster/shading.ts";
+export { checkMotion, emptyMotion, motionFields, motionWidths, resampleMotion, sliceMotion, type Motion, type MotionCamera, type MotionField } from "./motion/motion.ts";
+export { loadMotion, saveMotion, toTalkshow } from "./motion/files.ts";
+export { fitMotion, type ErrorSummary, type FitOptions, type FitReport } from "./fit/fit.ts";
+export type { FrameLandmarks, Landmark } from "./fit/landmarks.ts";
+export { Poser } from "./motion/poser.ts";

@@ -1,0 +1,117 @@
+/** `create`: footage to an avatar folder with frames, motion and condition frames. */
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { decodeVideo, extractAudio, writePng } from "@make-your-anchor/media";
+import { fitMotion, loadMotion, saveMotion } from "@make-your-anchor/body";
+import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
+import { bodyModel } from "./body-models.ts";
+import { ConditionRenderer } from "./conditions.ts";
+import { AnchorError } from "./errors.ts";
+import { makeFolder, readJson, writeJson } from "./files.ts";
+import { observeClip, observedSize } from "./observe.ts";
+import { presets, type PresetName } from "./presets.ts";
+import type { WorkOptions } from "./progress.ts";
+
+export interface CreateOptions extends WorkOptions {
+  clip: string;
+  preset?: PresetName;
+  /** `"mannequin"` (default) or a path to an SMPL-X .npz. */
+  bodyModel?: string;
+  /** Replaces an avatar of that name. */
+  force?: boolean;
+}
+
+/** Share of the clip's end that is never trained on. */
+const heldOutShare = 0.2;
+
+/** What the slow first half found; kept, so that an interrupted creation goes on behind it. */
+interface Observed {
+  source: string;
+  preset: PresetName;
+  bodyModel: string;
+  info: Omit<AvatarInfo, "created">;
+}
+
+const nullable = (s: { median: number; p95: number }) => ({ median: Number.isFinite(s.median) ? s.median : null, p95: Number.isFinite(s.p95) ? s.p95 : null });
+
+/**
+ * Makes an avatar folder from a clip. Interrupted, the same call goes on where it stopped.
+ * @throws {AnchorError} when the clip holds no person, two, or too few frames; nothing is left behind then
+ */
+export async function createAvatar(folder: string, o: CreateOptions): Promise<Avatar> {
+  const preset = presets[o.preset ?? "mini"];
+  const modelName = o.bodyModel && o.bodyModel !== "mannequin" ? resolve(o.bodyModel) : "mannequin";
+  if (Avatar.exists(folder) && !o.force) {
+    throw new AnchorError("EXISTS", `${folder}: there is an avatar already: choose another name, or replace it with --force`, { misuse: true });
+  }
+  const data = bodyModel(modelName); // fails early on an unusable file
+  const work = `${folder}.creating`;
+  const statePath = `${work}/observed.json`;
+  const source = resolve(o.clip);
+  const before = existsSync(statePath) ? (readJson(statePath) as Observed) : undefined;
+  const resumable = before && before.source === source && before.preset === preset.name && before.bodyModel === modelName && existsSync(`${work}/motion.npz`);
+  if (!resumable) rmSync(work, { recursive: true, force: true });
+  try {
+    const info = resumable ? before.info : await observeAndFit();
+    return await finish(info);
+  } catch (error) {
+    // A clip that cannot become an avatar leaves nothing; what an interruption finished is kept.
+    if (!existsSync(statePath)) rmSync(work, { recursive: true, force: true });
+    throw error;
+  }
+
+  async function observeAndFit(): Promise<Omit<AvatarInfo, "created">> {
+    const { info, crop, fps, landmarks } = await observeClip(source, o);
+    makeFolder(`${work}/clip/frames`);
+    const { motion, report } = await fitMotion(data, landmarks, {
+      width: observedSize,
+      height: observedSize,
+      fps,
+      signal: o.signal,
+      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
+    });
+    saveMotion(`${work}/motion.npz`, motion);
+    const frames = landmarks.length;
+    const found: Omit<AvatarInfo, "created"> = {
+      format: 1,
+      name: basename(folder),
+      preset: preset.name,
+      resolution: preset.resolution,
+      fps,
+      frames,
+      heldOutFrom: Math.max(1, Math.min(frames - 1, Math.round(frames * (1 - heldOutShare)))),
+      bodyModel: modelName,
+      clip: { source, crop, hasAudio: info.hasAudio },
+      fit: { body: nullable(report.body), hands: nullable(report.hands), face: nullable(report.face), bridged: report.bridged },
+      tool: toolVersion,
+    };
+    writeJson(statePath, { source, preset: preset.name, bodyModel: modelName, info: found } satisfies Observed);
+    return found;
+  }
+
+  async function finish(info: Omit<AvatarInfo, "created">): Promise<Avatar> {
+    const avatar = new Avatar(work, { ...info, created: new Date().toISOString() });
+    const motion = loadMotion(avatar.motionPath);
+    makeFolder(avatar.path("conditions"));
+    const renderer = new ConditionRenderer(modelName, motion.camera!, preset.resolution);
+    try {
+      let i = 0;
+      const size = preset.resolution;
+      for await (const frame of decodeVideo(source, { fps: info.fps, crop: info.clip.crop, width: size, height: size, signal: o.signal })) {
+        if (i >= info.frames) break;
+        await writePng(avatar.frame(i), frame);
+        if (!existsSync(avatar.condition(i))) await writePng(avatar.condition(i), renderer.render(motion, i));
+        o.onProgress?.({ stage: "drawing conditions", done: ++i, total: info.frames });
+      }
+      if (i < info.frames) throw new AnchorError("CLIP_CHANGED", `${source}: ${i} frames where ${info.frames} were before: did the clip change? Type the command again`);
+    } finally {
+      renderer.dispose();
+    }
+    if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
+    avatar.save();
+    rmSync(statePath);
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(work, folder);
+    return Avatar.open(folder);
+  }
+}

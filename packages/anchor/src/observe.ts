@@ -1,0 +1,131 @@
+/** From a clip to landmarks: finding the person, choosing the crop, and following them through every frame. */
+import { decodeVideo, probeVideo, type RgbImage, type VideoInfo } from "@make-your-anchor/media";
+import { createDetector, type Detection, type Detector, type PersonLandmarks } from "@make-your-anchor/face";
+import type { FrameLandmarks } from "@make-your-anchor/body";
+import { AnchorError } from "./errors.ts";
+import type { WorkOptions } from "./progress.ts";
+
+export interface Crop {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+export interface Observation {
+  info: VideoInfo;
+  crop: Crop;
+  fps: number;
+  landmarks: FrameLandmarks[];
+}
+
+/** Side of the pictures the detector looks at. */
+export const observedSize = 512;
+/** Fewer frames teach nothing: half a second. */
+const fewestFrames = 15;
+
+const faceCenter = (p: PersonLandmarks): [number, number] | undefined => (p.face ? [p.face.box[0] + p.face.box[2] / 2, p.face.box[1] + p.face.box[3] / 2] : undefined);
+
+/** Largest side first: who fills most of the picture is who the clip is about. */
+function mainPeople(d: Detection, picture: { width: number; height: number }): PersonLandmarks[] {
+  return d.people.filter((p) => p.face && p.face.score > 0.4 && p.face.box[3] > 0.03 * picture.height).sort((a, b) => b.face!.box[3] - a.face!.box[3]);
+}
+
+/** A square around head, shoulders and hands, from a few frames spread over the clip. */
+async function findCrop(path: string, info: VideoInfo, detector: Detector, o: WorkOptions): Promise<Crop> {
+  const looks = Math.max(4, Math.min(12, Math.floor(info.durationSeconds * 2)));
+  const scale = Math.min(1, 960 / Math.max(info.width, info.height));
+  const [width, height] = [Math.round(info.width * scale), Math.round(info.height * scale)];
+  const frames: RgbImage[] = [];
+  const every = info.durationSeconds / looks;
+  for await (const frame of decodeVideo(path, { fps: Math.min(info.fps, 1 / Math.max(1e-3, every)), width, height, maxFrames: looks, signal: o.signal })) frames.push(frame);
+  const xs: [number, number][] = [];
+  const ys: [number, number][] = [];
+  const faces: [number, number][] = [];
+  let crowded = 0;
+  let seen = 0;
+  const found = await Promise.all(frames.map((f) => detector.detect(f)));
+  found.forEach((d, i) => {
+    const people = mainPeople(d, frames[i]);
+    if (people.length === 0) return;
+    seen++;
+    // A picture of a face on a wall is small beside the speaker; a second person is not.
+    if (people.length > 1 && people[1].face!.box[3] > 0.6 * people[0].face!.box[3]) crowded++;
+    const p = people[0];
+    const [fx, fy] = faceCenter(p)!;
+    const size = p.face!.box[3];
+    const points = [...p.body.slice(0, 13).filter((b) => b && b.score > 0.3), ...(p.leftHand?.points ?? []), ...(p.rightHand?.points ?? [])] as { x: number; y: number }[];
+    xs.push([Math.min(fx - 1.6 * size, ...points.map((q) => q.x)), Math.max(fx + 1.6 * size, ...points.map((q) => q.x))]);
+    ys.push([fy - 1.3 * size, Math.max(fy + 2 * size, ...points.map((q) => q.y))]);
+    faces.push([fx, fy]);
+    o.onProgress?.({ stage: "finding the person", done: i + 1, total: frames.length });
+  });
+  if (seen < Math.max(1, frames.length / 3)) {
+    throw new AnchorError("NO_PERSON", `${path}: no person was found (a face in ${seen} of ${frames.length} frames looked at): use a clip of one person facing the camera, lit well, head and hands in view`);
+  }
+  if (crowded > seen / 3) {
+    throw new AnchorError("TWO_PEOPLE", `${path}: more than one person is in view (in ${crowded} of ${seen} frames looked at): cut or crop the clip so that only the one to learn is seen`);
+  }
+  const quantile = (v: number[], q: number) => v.sort((a, b) => a - b)[Math.min(v.length - 1, Math.round(q * (v.length - 1)))];
+  const left = quantile(xs.map((x) => x[0]), 0.1);
+  const right = quantile(xs.map((x) => x[1]), 0.9);
+  const top = quantile(ys.map((y) => y[0]), 0.1);
+  const bottom = quantile(ys.map((y) => y[1]), 0.9);
+  const limit = Math.min(width, height);
+  const side = Math.min(limit, Math.max(right - left, bottom - top) * 1.12);
+  const cx = (left + right) / 2;
+  const cy = (top + bottom) / 2;
+  const place = (center: number, size: number) => Math.max(0, Math.min(size - side, center - side / 2));
+  const even = (x: number) => Math.round(x / scale / 2) * 2;
+  const [x, y, s] = [even(place(cx, width)), even(place(cy, height)), Math.min(even(side), info.width, info.height)];
+  return { x: Math.min(x, info.width - s), y: Math.min(y, info.height - s), width: s, height: s };
+}
+
+function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
+  if (!p) return { body: [] };
+  return { body: p.body, face: p.face?.inner, irises: p.face?.irises, leftHand: p.leftHand?.points, rightHand: p.rightHand?.points };
+}
+
+/**
+ * Finds the person and their landmarks in every frame. Each frame, at `observedSize`, is also handed to `onFrame`.
+ * @throws {AnchorError} `NO_PERSON`, `TWO_PEOPLE`, `TOO_SHORT`
+ */
+export async function observeClip(path: string, o: WorkOptions & { maxFps?: number; onFrame?: (frame: RgbImage, index: number) => void | Promise<void> } = {}): Promise<Observation> {
+  const info = await probeVideo(path);
+  const fps = Math.min(info.fps, o.maxFps ?? 30);
+  const expected = Math.max(1, Math.round(info.durationSeconds * fps));
+  if (expected < fewestFrames) throw new AnchorError("TOO_SHORT", `${path}: ${expected} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`);
+  const detector = createDetector();
+  try {
+    const crop = await findCrop(path, info, detector, o);
+    const detections: Detection[] = [];
+    const running: Promise<void>[] = [];
+    let index = 0;
+    let done = 0;
+    for await (const frame of decodeVideo(path, { fps: fps === info.fps ? undefined : fps, crop, width: observedSize, height: observedSize, signal: o.signal })) {
+      const i = index++;
+      await o.onFrame?.(frame, i);
+      running.push(
+        detector.detect(frame).then((d) => {
+          detections[i] = d;
+          o.onProgress?.({ stage: "finding landmarks", done: ++done, total: Math.max(expected, done) });
+        }),
+      );
+      if (running.length >= 6) await running.shift();
+    }
+    await Promise.all(running);
+    if (index < fewestFrames) throw new AnchorError("TOO_SHORT", `${path}: ${index} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`);
+    // The same person throughout: whose face is nearest to where it was.
+    let last: [number, number] | undefined;
+    const landmarks = detections.map((d) => {
+      const people = d.people.filter((p) => p.face || p.body.some(Boolean));
+      const at = (p: PersonLandmarks): [number, number] => faceCenter(p) ?? [p.body[0]?.x ?? observedSize / 2, p.body[0]?.y ?? observedSize / 2];
+      const mine = last ? people.sort((a, b) => Math.hypot(at(a)[0] - last![0], at(a)[1] - last![1]) - Math.hypot(at(b)[0] - last![0], at(b)[1] - last![1]))[0] : mainPeople(d, { width: observedSize, height: observedSize })[0] ?? people[0];
+      if (mine) last = at(mine);
+      return toFrameLandmarks(mine);
+    });
+    return { info, crop, fps, landmarks };
+  } finally {
+    await detector.close();
+  }
+}

@@ -1,0 +1,49 @@
+/** The two sizes of the system. */
+import type { AutoencoderKLConfig, ClipVisionConfig, ControlNetConfig, SchedulerConfig, UNetConfig } from "@make-your-anchor/diffusion";
+
+export type PresetName = "mini" | "sd15";
+
+export interface Preset {
+  name: PresetName;
+  /** Side of the square frames, pixels. */
+  resolution: number;
+  /** Configs of the parts made here; null: published weights are needed. */
+  models: { unet: Partial<UNetConfig>; controlnet: Partial<ControlNetConfig>; vae: Partial<AutoencoderKLConfig>; imageEncoder: Partial<ClipVisionConfig> } | null;
+  scheduler: Partial<SchedulerConfig>;
+  sampling: { steps: number; guidanceScale: number; controlnetConditioningScale: number; windowSize: number; windowOverlap: number; aliased: boolean; seed: number };
+  training: { batch: number; lr: number; vaeBatch: number; vaeLr: number; vaeShare: number; emaDecay: number; weightDecay: number; maxGradNorm: number };
+}
+
+const miniBlocks = {
+  block_out_channels: [48, 96, 144],
+  down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+  layers_per_block: 1,
+  norm_num_groups: 16,
+  cross_attention_dim: 96,
+  attention_head_dim: 4,
+};
+
+export const presets: Record<PresetName, Preset> = {
+  // The same architecture, shrunk until two CPU cores train it in minutes. What differs and why: docs/design/mini.md.
+  mini: {
+    name: "mini",
+    resolution: 128,
+    models: {
+      unet: { ...miniBlocks, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] },
+      controlnet: { ...miniBlocks, conditioning_embedding_out_channels: [16, 32, 48] },
+      vae: { block_out_channels: [24, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 4, scaling_factor: 1 },
+      imageEncoder: { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 },
+    },
+    scheduler: { prediction_type: "v_prediction", rescale_betas_zero_snr: true, timestep_spacing: "trailing", steps_offset: 0, set_alpha_to_one: true },
+    sampling: { steps: 10, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
+    training: { batch: 8, lr: 6e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
+  },
+  sd15: {
+    name: "sd15",
+    resolution: 512,
+    models: null,
+    scheduler: {},
+    sampling: { steps: 20, guidanceScale: 7.5, controlnetConditioningScale: 2, windowSize: 16, windowOverlap: 4, aliased: true, seed: 42 },
+    training: { batch: 4, lr: 1e-5, vaeBatch: 0, vaeLr: 0, vaeShare: 0, emaDecay: 0, weightDecay: 1e-2, maxGradNorm: 1 },
+  },
+};

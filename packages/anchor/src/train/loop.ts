@@ -1,0 +1,156 @@
+/** The loop every training shares: random numbers by step, a schedule over a fixed number of steps, saving, logging, stopping. */
+import { setImmediate as breathe } from "node:timers/promises";
+import { AdamW, clipGradNorm, cosine, Generator, keep, noGrad, ops, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
+import { AnchorError } from "../errors.ts";
+import type { WorkOptions } from "../progress.ts";
+import type { Checkpoint, TrainingRun } from "./run.ts";
+
+/** Exponential moving average of weights. */
+export class Ema {
+  private readonly parameters: readonly (readonly [string, Parameter])[];
+  private readonly shadow: Tensor[];
+
+  constructor(parameters: readonly (readonly [string, Parameter])[]) {
+    this.parameters = parameters;
+    this.shadow = noGrad(() => parameters.map(([, p]) => keep(p.value.detach().clone())));
+  }
+  /** `step` counts from 1: the average follows faster at first. */
+  update(decay: number, step: number): void {
+    const d = Math.min(decay, (1 + step) / (10 + step));
+    scope(() =>
+      noGrad(() => {
+        ops._foreach_mul__Scalar(this.shadow, d);
+        ops._foreach_add__List(this.shadow, this.parameters.map(([, p]) => p.value.detach()), 1 - d);
+      }),
+    );
+  }
+  /** The averages under the parameters' names, not copied. */
+  stateDict(): Map<string, Tensor> {
+    return new Map(this.parameters.map(([name], i) => [name, this.shadow[i]]));
+  }
+  load(source: { read(key: string): Tensor }): void {
+    scope(() => noGrad(() => this.parameters.forEach(([name], i) => void this.shadow[i].copy_(source.read(name)))));
+  }
+  /** Puts the averages into the parameters. */
+  apply(): void {
+    noGrad(() => this.parameters.forEach(([, p], i) => p.set(this.shadow[i].clone())));
+  }
+  dispose(): void {
+    for (const t of this.shadow) t.dispose();
+  }
+}
+
+export interface LoopOptions extends WorkOptions {
+  run: TrainingRun;
+  phase: "vae" | "body";
+  stage: string;
+  /** Every weight that is trained, by name. */
+  parameters: readonly (readonly [string, Parameter])[];
+  /** Whose gradients are clipped. */
+  clipped?: readonly Parameter[];
+  maxGradNorm?: number;
+  lr: number;
+  weightDecay: number;
+  emaDecay: number;
+  seed: number;
+  /** Total steps, or undefined: as many as fit into `seconds`, fixed after a few have been timed. */
+  steps: number | null;
+  seconds: number | null;
+  /** Builds the graph of a step's loss from the step's own random numbers. */
+  loss: (step: number, g: Generator) => Tensor;
+  /** Tensors of further state, saved with a checkpoint. */
+  resume?: Checkpoint;
+  onPlanned?: (steps: number) => void;
+}
+
+/** Steps timed before the number of steps is fixed; the first few are slower. */
+const timed = { skip: 3, count: 12 };
+/** Seconds between checkpoints. */
+const saveEvery = 45;
+/** Steps between lines in metrics.jsonl. */
+const logEvery = 5;
+
+/**
+ * Trains; the weights end as their moving average. Each step draws from a generator seeded by the step, so a run that was
+ * interrupted repeats the very numbers an uninterrupted one would have drawn.
+ */
+export async function trainLoop(o: LoopOptions): Promise<void> {
+  const optimizer = new AdamW(o.parameters, { lr: o.lr, weightDecay: o.weightDecay });
+  const ema = new Ema(o.parameters);
+  for (const [, p] of o.parameters) p.value.requiresGrad_();
+  let step = 0;
+  if (o.resume && o.resume.phase === o.phase) {
+    using weights = o.run.openFile(o.resume, "weights");
+    using average = o.run.openFile(o.resume, "ema");
+    using state = o.run.openFile(o.resume, "optimizer");
+    scope(() => noGrad(() => o.parameters.forEach(([name, p]) => void p.value.detach().copy_(weights.read(name)))));
+    ema.load(average);
+    optimizer.loadStateDict(state);
+    step = o.resume.step;
+  }
+  const schedule = cosine(0.03, 0.03);
+  let steps = o.steps;
+  const started = performance.now();
+  let timedFrom = 0;
+  let saved = performance.now();
+  let smoothed = Number.NaN;
+  const save = () => {
+    using_(optimizer.stateDict(), (state) => o.run.saveCheckpoint(o.phase, step, { weights: new Map(o.parameters.map(([n, p]) => [n, p.value])), ema: ema.stateDict(), optimizer: state }));
+    saved = performance.now();
+  };
+  const first = step;
+  try {
+    while (steps === null || step < steps) {
+      if (o.signal?.aborted) {
+        if (step > 0) save();
+        o.signal.throwIfAborted();
+      }
+      const done = step - first;
+      if (steps === null) {
+        if (done === timed.skip) timedFrom = performance.now();
+        if (done === timed.skip + timed.count) {
+          const each = (performance.now() - timedFrom) / 1000 / timed.count;
+          const left = (o.seconds ?? 60) - (performance.now() - started) / 1000;
+          steps = Math.max(step + 1, step + Math.floor(left / each));
+          o.onPlanned?.(steps);
+        }
+      }
+      // Until the number of steps is known the rate only warms up.
+      optimizer.lr = o.lr * (steps === null ? Math.min(1, (step + 1) / 50) : Math.min((step + 1) / 50, schedule(Math.max(0.03, step / steps))));
+      using g = new Generator(o.seed * 1_000_003 + step);
+      const value = scope(() => {
+        const l = o.loss(step, g);
+        ops._backward(l, [], null, null, false);
+        return l.item();
+      });
+      if (!Number.isFinite(value)) {
+        throw new AnchorError("DIVERGED", `${o.stage}: the loss became ${value} at step ${step + 1}: the last good state is kept in ${o.run.folder}; type the same command to go on from it, or start over with --fresh and a lower --lr`);
+      }
+      if (o.clipped && o.maxGradNorm) clipGradNorm(o.clipped, o.maxGradNorm);
+      optimizer.step();
+      optimizer.zeroGrad();
+      step++;
+      ema.update(o.emaDecay, step);
+      smoothed = Number.isNaN(smoothed) ? value : 0.95 * smoothed + 0.05 * value;
+      if (step % logEvery === 0 || step === steps) o.run.log({ phase: o.phase, step, loss: value, lr: optimizer.lr });
+      o.onProgress?.({ stage: o.stage, done: step, total: steps ?? Number.NaN, note: `loss ${smoothed.toPrecision(3)}` });
+      if ((performance.now() - saved) / 1000 > saveEvery && steps !== null) save();
+      if (step % 2 === 0) await breathe();
+    }
+    save();
+    ema.apply();
+    for (const [, p] of o.parameters) p.value.requiresGrad_(false);
+  } finally {
+    optimizer.dispose();
+    ema.dispose();
+  }
+}
+
+/** The optimiser's step count is a tensor of its own, made for saving. */
+function using_(state: Map<string, Tensor>, f: (state: Map<string, Tensor>) => void): void {
+  try {
+    f(state);
+  } finally {
+    state.get("step")?.dispose();
+  }
+}

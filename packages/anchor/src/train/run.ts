@@ -1,0 +1,133 @@
+/** A training run's folder: what was asked, what was measured, and the last states to go on from. */
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { SafetensorsFile, saveSafetensors, type Tensor } from "@make-your-anchor/torch";
+import { AnchorError } from "../errors.ts";
+import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
+
+export interface RunConfig {
+  target: "body";
+  preset: string;
+  /** Steps of the parts, fixed once known: the schedule depends on them, and a resumed run must follow the same one. */
+  steps: { vae: number | null; body: number | null };
+  minutes: number | null;
+  seed: number;
+  finished: boolean;
+}
+
+/** Where a part of a run stands. */
+export interface Checkpoint {
+  phase: "vae" | "body";
+  /** Steps done. */
+  step: number;
+  folder: string;
+}
+
+/** How many states are kept: the newest, and one before it in case the newest proves unusable. */
+const kept = 2;
+
+export class TrainingRun {
+  readonly folder: string;
+  config: RunConfig;
+
+  private constructor(folder: string, config: RunConfig) {
+    this.folder = folder;
+    this.config = config;
+  }
+
+  static create(runs: string, config: RunConfig): TrainingRun {
+    const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+    let folder = join(runs, stamp);
+    for (let i = 2; existsSync(folder); i++) folder = join(runs, `${stamp}-${i}`);
+    makeFolder(join(folder, "checkpoints"));
+    const run = new TrainingRun(folder, config);
+    run.save();
+    return run;
+  }
+
+  /** The newest run that was not finished. */
+  static unfinished(runs: string): TrainingRun | undefined {
+    if (!existsSync(runs)) return undefined;
+    for (const name of readdirSync(runs).sort().reverse()) {
+      const path = join(runs, name, "config.json");
+      if (!existsSync(path)) continue;
+      const config = readJson(path) as RunConfig;
+      return config.finished ? undefined : new TrainingRun(join(runs, name), config);
+    }
+    return undefined;
+  }
+
+  save(): void {
+    writeJson(join(this.folder, "config.json"), this.config);
+  }
+
+  private get metricsPath(): string {
+    return join(this.folder, "metrics.jsonl");
+  }
+
+  log(entry: Record<string, number | string>): void {
+    try {
+      appendFileSync(this.metricsPath, `${JSON.stringify(entry)}\n`);
+    } catch (cause) {
+      throw writeError(this.metricsPath, cause);
+    }
+  }
+
+  /** Takes back what was logged after the state that training goes on from. */
+  rewindMetrics(checkpoint: Checkpoint | undefined): void {
+    if (!existsSync(this.metricsPath)) return;
+    const lines = readFileSync(this.metricsPath, "utf8").split("\n");
+    let length = 0;
+    for (const line of lines) {
+      let entry: { phase?: string; step?: number };
+      try {
+        entry = JSON.parse(line);
+      } catch {
+        break; // empty, or cut short by a crash
+      }
+      const before = checkpoint !== undefined && (entry.phase === checkpoint.phase ? entry.step! <= checkpoint.step : entry.phase === "vae");
+      if (!before) break;
+      length += Buffer.byteLength(line) + 1;
+    }
+    truncateSync(this.metricsPath, length);
+  }
+
+  /** The newest whole checkpoint. */
+  latest(): Checkpoint | undefined {
+    const root = join(this.folder, "checkpoints");
+    if (!existsSync(root)) return undefined;
+    const all = readdirSync(root).flatMap((name): Checkpoint[] => {
+      const m = /^(vae|body)-(\d+)$/.exec(name);
+      return m ? [{ phase: m[1] as "vae" | "body", step: Number(m[2]), folder: join(root, name) }] : [];
+    });
+    return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : a.phase === "body" ? -1 : 1))[0];
+  }
+
+  /** Writes a checkpoint under another name and renames it: a crash leaves the one before. */
+  saveCheckpoint(phase: Checkpoint["phase"], step: number, files: Record<string, ReadonlyMap<string, Tensor>>): void {
+    const root = join(this.folder, "checkpoints");
+    const name = `${phase}-${step}`;
+    const temporary = join(root, `.${name}.tmp`);
+    rmSync(temporary, { recursive: true, force: true });
+    makeFolder(temporary);
+    try {
+      for (const [file, tensors] of Object.entries(files)) saveSafetensors(join(temporary, `${file}.safetensors`), tensors);
+      rmSync(join(root, name), { recursive: true, force: true });
+      renameSync(temporary, join(root, name));
+    } catch (cause) {
+      rmSync(temporary, { recursive: true, force: true });
+      throw writeError(root, cause);
+    }
+    const mine = readdirSync(root)
+      .filter((n) => n.startsWith(`${phase}-`))
+      .sort((a, b) => Number(b.split("-")[1]) - Number(a.split("-")[1]));
+    for (const old of mine.slice(kept)) rmSync(join(root, old), { recursive: true, force: true });
+    if (phase === "body") for (const old of readdirSync(root)) if (old.startsWith("vae-")) rmSync(join(root, old), { recursive: true, force: true });
+  }
+
+  openFile(checkpoint: Checkpoint, file: string): SafetensorsFile {
+    const path = join(checkpoint.folder, `${file}.safetensors`);
+    if (!existsSync(path)) throw new AnchorError("CHECKPOINT", `${path}: missing from the checkpoint: delete ${checkpoint.folder} to go on from the one before, or start over with --fresh`);
+    return new SafetensorsFile(path);
+  }
+}

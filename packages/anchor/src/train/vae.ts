@@ -1,0 +1,98 @@
+/** Training the mini preset's own VAE on the avatar's frames. */
+import { avgPool2d, cat, l1Loss, type Generator, type Tensor } from "@make-your-anchor/torch";
+import { samplePosterior, type AutoencoderKL } from "@make-your-anchor/diffusion";
+import type { PictureSet } from "../dataset.ts";
+import type { Preset } from "../presets.ts";
+import type { WorkOptions } from "../progress.ts";
+import { trainLoop } from "./loop.ts";
+import type { Checkpoint, TrainingRun } from "./run.ts";
+
+/** Pull of the latents towards a normal distribution: just enough that they stay of one scale. */
+const klWeight = 2e-5;
+/** Side of the random crops a step looks at: four crops cost what one frame does. */
+const cropSize = 64;
+
+export interface VaeTraining extends WorkOptions {
+  run: TrainingRun;
+  steps: number | null;
+  seconds: number | null;
+  resume?: Checkpoint;
+}
+
+/** Where a pixel changes over the clip: crops are drawn there more often, the still background needs few. `[H·W]` ≥ 0. */
+function motionMap(frames: PictureSet): Float32Array {
+  const n = frames.size ** 2;
+  const [sum, squares] = [new Float64Array(n), new Float64Array(n)];
+  for (let f = 0; f < frames.length; f++) {
+    const x = frames.bytes(f);
+    for (let i = 0; i < n; i++) {
+      const v = (x[i] + x[n + i] + x[2 * n + i]) / 3;
+      sum[i] += v;
+      squares[i] += v * v;
+    }
+  }
+  return Float32Array.from(sum, (s, i) => Math.sqrt(Math.max(0, squares[i] / frames.length - (s / frames.length) ** 2)));
+}
+
+/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the KL term. */
+export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
+  let loss = l1Loss(reconstruction, target);
+  const edges = (t: Tensor): [Tensor, Tensor] => [t.narrow(3, 1, t.size(3) - 1).sub(t.narrow(3, 0, t.size(3) - 1)), t.narrow(2, 1, t.size(2) - 1).sub(t.narrow(2, 0, t.size(2) - 1))];
+  let [a, b] = [reconstruction, target];
+  for (let scale = 0; scale < 2; scale++) {
+    const [ax, ay] = edges(a);
+    const [bx, by] = edges(b);
+    loss = loss.add(l1Loss(ax, bx).add(l1Loss(ay, by)).mul(0.5));
+    [a, b] = [avgPool2d(a, 2), avgPool2d(b, 2)];
+  }
+  const kl = mean.square().add(logvar.exp()).sub(1).sub(logvar).mean().mul(0.5);
+  return loss.add(kl.mul(klWeight));
+}
+
+/** Trains the VAE; afterwards its scaling factor gives latents of unit variance. */
+export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: Preset, o: VaeTraining): Promise<void> {
+  const t = preset.training;
+  const map = motionMap(frames);
+  const size = frames.size;
+  const side = Math.min(cropSize, size);
+  // Chance of a crop's place: motion inside it, over a floor.
+  const grid = vae.factor;
+  const places: { x: number; y: number; upTo: number }[] = [];
+  let total = 0;
+  for (let y = 0; y + side <= size; y += grid) {
+    for (let x = 0; x + side <= size; x += grid) {
+      let m = 0;
+      for (let j = 0; j < side; j += 2) for (let i = 0; i < side; i += 2) m += map[(y + j) * size + x + i];
+      total += m / (side * side * 0.25) + 2;
+      places.push({ x, y, upTo: total });
+    }
+  }
+  const draw = (g: Generator): Tensor => {
+    const count = t.vaeBatch * 2;
+    const picks = g.randint(0, frames.length, [count]).data();
+    const chances = g.rand([count]).floats();
+    const parts = Array.from({ length: count }, (_, b) => {
+      const at = places.find((p) => p.upTo >= chances[b] * total) ?? places[places.length - 1];
+      return frames.batch([Number(picks[b])]).narrow(2, at.y, side).narrow(3, at.x, side);
+    });
+    return cat(parts, 0).to("float32").div(127.5).sub(1);
+  };
+  await trainLoop({
+    ...o,
+    phase: "vae",
+    stage: "training the VAE",
+    parameters: [...vae.namedParameters("vae.")],
+    clipped: vae.parameters(),
+    maxGradNorm: 1,
+    lr: t.vaeLr,
+    weightDecay: 0,
+    emaDecay: t.emaDecay,
+    seed: 11,
+    loss: (_, g) => {
+      const x = draw(g);
+      const { mean, logvar } = vae.encode(x);
+      const z = samplePosterior({ mean, logvar }, g.randn(mean.shape));
+      return vaeLoss(vae.decode(z), x, mean, logvar);
+    },
+  });
+}

@@ -1,0 +1,265 @@
+/**
+ * Fits the body model to 2D landmarks of a whole clip at once: one shape, one camera, and a smooth motion, by gradient descent
+ * through the body model. Robust to wrong points (Geman-McClure), held in joint limits and near a resting pose; frames without
+ * hands or face are bridged by their neighbours through the smoothness of the motion.
+ */
+import { setImmediate as breathe } from "node:timers/promises";
+import { AdamW, backward, fromData, noGrad, Parameter, scope, type Tensor } from "@make-your-anchor/torch";
+import { BodyError } from "../errors.ts";
+import { BodyModel, type BodyModelData, type BodyParameters } from "../model/body-model.ts";
+import { emptyMotion, type Motion, type MotionCamera } from "../motion/motion.ts";
+import { modelPoints, type FrameLandmarks, type PointGroup } from "./landmarks.ts";
+import { bodyLimits, handLimits, type PoseLimits } from "./priors.ts";
+
+export interface FitOptions {
+  /** Size of the picture the landmarks are in, pixels. */
+  width: number;
+  height: number;
+  fps: number;
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface FitReport {
+  /** Distance of projected from detected points, pixels at 512², over points that were found. */
+  body: ErrorSummary;
+  hands: ErrorSummary;
+  face: ErrorSummary;
+  /** Frames in which nothing of the group was found; they are bridged. */
+  bridged: { body: number; leftHand: number; rightHand: number; face: number };
+}
+export interface ErrorSummary {
+  median: number;
+  p95: number;
+}
+
+/** Focal length of the original's camera at 512 pixels: so long that depth hardly changes size. */
+const focalAt512 = 5000;
+/** A residual of this many pixels at 512² counts a quarter of the most. */
+const robustPixels = 22;
+
+interface Stage {
+  steps: number;
+  rate: number;
+  free: readonly string[];
+}
+
+const stages: readonly Stage[] = [
+  { steps: 60, rate: 0.03, free: ["transl", "globalOrient", "betas"] },
+  { steps: 140, rate: 0.03, free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose"] },
+  { steps: 260, rate: 0.03, free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose", "leftHandPose", "rightHandPose", "expression", "leyePose", "reyePose"] },
+];
+
+export async function fitMotion(data: BodyModelData, frames: readonly FrameLandmarks[], o: FitOptions): Promise<{ motion: Motion; report: FitReport }> {
+  const count = frames.length;
+  if (count < 1) throw new BodyError("FIT", "nothing to fit: no frames");
+  const unit = 512 / Math.max(o.width, o.height); // pixels of the fit: 512 for the longer side
+  const focal = focalAt512;
+  const [cx, cy] = [(o.width * unit) / 2, (o.height * unit) / 2];
+  const expressionCount = Math.min(10, data.expressionCount);
+  const model = new BodyModel(data, { numBetas: Math.min(10, data.shapeCount), numExpressionCoeffs: expressionCount }, BodyModel.landmarkVertices(data));
+  const own: Tensor[] = [];
+  const constant = (values: Float32Array, shape: readonly number[]) => {
+    const t = fromData(values, shape);
+    own.push(t);
+    return t;
+  };
+
+  // Targets and confidences, [F, P, 2] and [F, P].
+  const P = modelPoints.length;
+  const target = new Float32Array(count * P * 2);
+  const confidence = new Float32Array(count * P);
+  frames.forEach((frame, f) =>
+    modelPoints.forEach((point, p) => {
+      const l = point.pick(frame);
+      if (!l || !(l.score > 0.2)) return;
+      target[(f * P + p) * 2] = l.x * unit;
+      target[(f * P + p) * 2 + 1] = l.y * unit;
+      confidence[f * P + p] = point.weight * l.score ** 2;
+    }),
+  );
+  const start = initialPlace(frames, unit, focal, cx, cy);
+  const targetT = constant(target, [count, P, 2]);
+  const confidenceT = constant(confidence, [count, P]);
+  const pointIndex = fromData(BigInt64Array.from(modelPoints, (p) => BigInt(p.joint)), [P]);
+  own.push(pointIndex);
+  const center = constant(new Float32Array([cx, cy]), [1, 1, 2]);
+
+  const body = bodyLimits();
+  const hands = { left: handLimits("left"), right: handLimits("right") };
+  const repeat = (row: ArrayLike<number>) => {
+    const out = new Float32Array(count * row.length);
+    for (let f = 0; f < count; f++) out.set(row, f * row.length);
+    return out;
+  };
+  const parameters = {
+    betas: new Float32Array(model.options.numBetas),
+    transl: start.transl,
+    globalOrient: repeat([Math.PI, 0, 0]),
+    bodyPose: repeat(body.rest),
+    jawPose: new Float32Array(count * 3),
+    leyePose: new Float32Array(count * 3),
+    reyePose: new Float32Array(count * 3),
+    leftHandPose: new Float32Array(count * 45),
+    rightHandPose: new Float32Array(count * 45),
+    expression: new Float32Array(count * expressionCount),
+  };
+  const leaves = Object.fromEntries(
+    Object.entries(parameters).map(([name, values]) => {
+      const rows = name === "betas" ? 1 : count;
+      const p = new Parameter([rows, values.length / rows], () => {
+        throw new Error("set from values");
+      });
+      p.set(fromData(values, p.shape));
+      return [name, p];
+    }),
+  ) as Record<keyof typeof parameters, Parameter>;
+  const limitT = (l: PoseLimits) => ({ rest: constant(l.rest, [1, l.rest.length]), min: constant(l.min, [1, l.min.length]), max: constant(l.max, [1, l.max.length]), pull: constant(l.pull, [1, l.pull.length]), free: constant(l.free, [1, l.free.length]) });
+  const limits = { body: limitT(body), left: limitT(hands.left), right: limitT(hands.right) };
+  const total = stages.reduce((n, s) => n + s.steps, 0);
+  let done = 0;
+
+  const project = (joints: Tensor): Tensor => {
+    const points = joints.indexSelect(1, pointIndex);
+    return points.narrow(2, 0, 2).div(points.narrow(2, 2, 1)).mul(focal).add(center);
+  };
+  const forward = (): { joints: Tensor; p: BodyParameters } => {
+    // Angles that are not fitted stay at rest.
+    const p = Object.fromEntries(Object.entries(leaves).map(([name, leaf]) => [name, leaf.value])) as unknown as BodyParameters;
+    p.bodyPose = limits.body.rest.add(p.bodyPose.sub(limits.body.rest).mul(limits.body.free));
+    return { joints: model.forward(p).joints, p };
+  };
+  const second = (t: Tensor): Tensor => {
+    const n = t.size(0);
+    return t.narrow(0, 2, n - 2).sub(t.narrow(0, 1, n - 2).mul(2)).add(t.narrow(0, 0, n - 2));
+  };
+  const first = (t: Tensor): Tensor => t.narrow(0, 1, t.size(0) - 1).sub(t.narrow(0, 0, t.size(0) - 1));
+  const mean = (t: Tensor, weight: number) => t.square().sum().mul(weight / count);
+  const beyond = (t: Tensor, l: { min: Tensor; max: Tensor; free: Tensor }) => l.min.sub(t).relu().add(t.sub(l.max).relu()).mul(l.free);
+
+  const loss = (stage: number): Tensor => {
+    const { joints, p } = forward();
+    const residual = project(joints).sub(targetT).square().sum(2); // squared pixels, [F, P]
+    const rho2 = robustPixels ** 2;
+    const soft = stage === 0 ? residual : residual.mul(rho2).div(residual.add(rho2));
+    const terms = [soft.mul(confidenceT).sum().div(count)];
+    // Likely poses.
+    const fromRest = (t: Tensor, l: { rest: Tensor; pull: Tensor; free: Tensor }) => t.sub(l.rest).square().mul(l.pull).mul(l.free).sum().div(count);
+    terms.push(fromRest(p.bodyPose, limits.body).mul(12), mean(beyond(p.bodyPose, limits.body), 3000));
+    terms.push(fromRest(p.leftHandPose, limits.left).mul(6), fromRest(p.rightHandPose, limits.right).mul(6));
+    terms.push(mean(beyond(p.leftHandPose, limits.left), 1500), mean(beyond(p.rightHandPose, limits.right), 1500));
+    terms.push(mean(p.expression, 12), mean(p.expression.sub(1.2).relu().add(p.expression.add(0.4).neg().relu()), 400));
+    terms.push(p.betas.square().sum().mul(14), mean(p.leyePose, 30), mean(p.reyePose, 30), mean(p.leyePose.sub(p.reyePose), 200));
+    // The jaw opens, hardly moves sideways, and closes no further than shut.
+    terms.push(mean(p.jawPose.narrow(1, 0, 1), 10), mean(p.jawPose.narrow(1, 1, 2), 800), mean(p.jawPose.narrow(1, 0, 1).neg().relu(), 4000));
+    // Hands of a speaker are before the chest: the camera's depth cannot tell.
+    const depth = (j: number) => joints.select(1, j).select(1, 2);
+    const chest = depth(9);
+    for (const wrist of [20, 21]) terms.push(depth(wrist).sub(chest).add(0.1).relu().square().sum().mul(2500 / count));
+    // Smooth motion.
+    if (count >= 3) {
+      const skeleton = joints.narrow(1, 0, 76);
+      terms.push(mean(second(skeleton).mul(1000), 0.0025));
+      terms.push(mean(first(p.bodyPose), 60), mean(second(p.leftHandPose), 60), mean(second(p.rightHandPose), 60), mean(first(p.leftHandPose), 20), mean(first(p.rightHandPose), 20));
+      terms.push(mean(first(p.expression), 25), mean(second(p.jawPose), 60), mean(first(p.globalOrient), 150), mean(first(p.leyePose), 40), mean(first(p.reyePose), 40));
+      terms.push(mean(first(p.transl!), 2000), mean(first(p.transl!.narrow(1, 2, 1)), 2000));
+    }
+    return terms.reduce((a, b) => a.add(b));
+  };
+
+  try {
+    for (const [s, stage] of stages.entries()) {
+      for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(stage.free.includes(name));
+      const optimizer = new AdamW(stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const), { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] });
+      for (let i = 0; i < stage.steps; i++) {
+        o.signal?.throwIfAborted();
+        optimizer.lr = stage.rate * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * i) / stage.steps)));
+        scope(() => backward(loss(s)));
+        optimizer.step();
+        optimizer.zeroGrad();
+        o.onProgress?.(++done, total);
+        if (i % 4 === 0) await breathe();
+      }
+      optimizer.dispose();
+    }
+
+    const motion = emptyMotion(count, o.fps, expressionCount);
+    const result = scope(() =>
+      noGrad(() => {
+        const { joints, p } = forward();
+        const projected = project(joints).floats();
+        for (const name of ["transl", "globalOrient", "bodyPose", "jawPose", "leyePose", "reyePose", "leftHandPose", "rightHandPose", "expression", "betas"] as const) motion[name] = p[name]!.floats();
+        return projected;
+      }),
+    );
+    // The camera takes the distance, the motion what moves about it: the body stays near the origin, where the lights belong.
+    const middle = [0, 1, 2].map((k) => {
+      let sum = 0;
+      for (let f = 0; f < count; f++) sum += motion.transl[3 * f + k];
+      return sum / count;
+    }) as [number, number, number];
+    for (let i = 0; i < motion.transl.length; i++) motion.transl[i] -= middle[i % 3];
+    const camera: MotionCamera = { width: o.width, height: o.height, focal: focal / unit, cx: o.width / 2, cy: o.height / 2, transl: middle };
+    motion.camera = camera;
+    return { motion, report: summarise(frames, result, target, confidence) };
+  } finally {
+    model.dispose();
+    for (const t of own) t.dispose();
+    for (const leaf of Object.values(leaves)) leaf.dispose();
+  }
+}
+
+/** A first place for every frame, from the width between shoulders or eyes; gaps take their neighbours'. */
+function initialPlace(frames: readonly FrameLandmarks[], unit: number, focal: number, cx: number, cy: number): { transl: Float32Array } {
+  const sizes: number[] = []; // pixels a metre
+  const anchors = frames.map((f) => {
+    const [l, r] = [f.body[5], f.body[6]];
+    if (l && r && l.score > 0.3 && r.score > 0.3) {
+      const width = Math.hypot(l.x - r.x, l.y - r.y) * unit;
+      if (width > 8) sizes.push(width / 0.36);
+      return { x: ((l.x + r.x) / 2) * unit, y: ((l.y + r.y) / 2) * unit, up: 0.115 };
+    }
+    if (f.face) {
+      const [a, b] = [f.face[19], f.face[28]]; // outer corners of the eyes
+      const width = Math.hypot(a.x - b.x, a.y - b.y) * unit;
+      if (width > 3) sizes.push(width / 0.09);
+      return { x: ((a.x + b.x) / 2) * unit, y: ((a.y + b.y) / 2) * unit, up: 0.333 };
+    }
+    return undefined;
+  });
+  if (!anchors.some(Boolean)) throw new BodyError("FIT", "nothing to fit: no shoulders and no face was found in any frame");
+  sizes.sort((a, b) => a - b);
+  const perMetre = sizes[Math.floor(sizes.length / 2)] ?? 300;
+  const z = focal / perMetre;
+  const transl = new Float32Array(frames.length * 3);
+  let last = anchors.find(Boolean)!;
+  anchors.forEach((a, f) => {
+    last = a ?? last;
+    // The body turns over about its pelvis, 0.33 m below the origin: its height h comes to lie at −0.33 − (h + 0.33).
+    const y = -0.66 - last.up;
+    transl.set([((last.x - cx) * z) / focal, ((last.y - cy) * z) / focal - y, z], 3 * f);
+  });
+  return { transl };
+}
+
+function summarise(frames: readonly FrameLandmarks[], projected: Float32Array, target: Float32Array, confidence: Float32Array): FitReport {
+  const P = modelPoints.length;
+  const errors: Record<PointGroup, number[]> = { body: [], hands: [], face: [], eyes: [] };
+  for (let i = 0; i < confidence.length; i++) {
+    // What detectors only guess (ears, rough wrists, hips) is no measure of the fit.
+    if (confidence[i] === 0 || modelPoints[i % P].weight < 0.5) continue;
+    errors[modelPoints[i % P].group].push(Math.hypot(projected[2 * i] - target[2 * i], projected[2 * i + 1] - target[2 * i + 1]));
+  }
+  const summary = (list: number[]): ErrorSummary => {
+    list.sort((a, b) => a - b);
+    const at = (q: number) => (list.length === 0 ? Number.NaN : list[Math.min(list.length - 1, Math.floor(q * list.length))]);
+    return { median: at(0.5), p95: at(0.95) };
+  };
+  const missing = (test: (f: FrameLandmarks) => unknown) => frames.filter((f) => !test(f)).length;
+  return {
+    body: summary(errors.body),
+    hands: summary(errors.hands),
+    face: summary(errors.face),
+    bridged: { body: missing((f) => f.body.some(Boolean)), leftHand: missing((f) => f.leftHand), rightHand: missing((f) => f.rightHand), face: missing((f) => f.face) },
+  };
+}

@@ -1,0 +1,122 @@
+/** One thread of the default detector. */
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { parentPort } from "node:worker_threads";
+import { meshToInner, cocoNames, type Detection, type FaceLandmarks, type HandLandmarks, type PersonLandmarks, type Point } from "./landmarks.ts";
+
+const require = createRequire(import.meta.url);
+
+/** A package's folder; Human's own `exports` are malformed, so its files are found by path. */
+function packageFolder(name: string): string {
+  for (const base of require.resolve.paths(name) ?? []) if (existsSync(join(base, name, "package.json"))) return join(base, name);
+  throw new Error(`the package ${name} is not installed`);
+}
+
+interface Keypoint {
+  part: string;
+  position: [number, number];
+  score: number;
+}
+interface HumanResult {
+  face: { score: number; boxScore: number; faceScore: number; box: [number, number, number, number]; mesh: [number, number, number][] }[];
+  body: { score: number; box: [number, number, number, number]; keypoints: Keypoint[] }[];
+  hand: { score: number; boxScore: number; box: [number, number, number, number]; keypoints: [number, number, number][] }[];
+}
+
+const human = packageFolder("@vladmandic/human");
+const wasm = packageFolder("@tensorflow/tfjs-backend-wasm");
+// Models are files: Human asks for them by fetch. Nothing else is asked for, and nothing else would be answered.
+globalThis.fetch = (async (input: string | URL | Request) => {
+  const url = new URL(input instanceof Request ? input.url : String(input));
+  if (url.protocol !== "file:") throw new Error(`no network access: ${url}`);
+  const bytes = readFileSync(fileURLToPath(url));
+  return new Response(bytes, { headers: { "content-type": url.pathname.endsWith(".json") ? "application/json" : "application/octet-stream" } });
+}) as typeof fetch;
+for (const level of ["log", "info", "warn", "debug"] as const) console[level] = () => {}; // libraries' chatter would mix with ours
+
+const { Human } = require(join(human, "dist/human.node-wasm.js"));
+const engine = new Human({
+  backend: "wasm",
+  wasmPath: `${join(wasm, "dist")}/`,
+  modelBasePath: pathToFileURL(`${join(human, "models")}/`).href,
+  debug: false,
+  cacheSensitivity: 0,
+  warmup: "none",
+  filter: { enabled: false },
+  gesture: { enabled: false },
+  object: { enabled: false },
+  segmentation: { enabled: false },
+  face: { enabled: true, detector: { rotation: false, maxDetected: 4, minConfidence: 0.3, return: false }, mesh: { enabled: true }, iris: { enabled: true }, description: { enabled: false }, emotion: { enabled: false }, attention: { enabled: false } },
+  body: { enabled: true, maxDetected: 1, minConfidence: 0.15 },
+  hand: { enabled: true, rotation: true, landmarks: true, maxDetected: 4, minConfidence: 0.35 },
+});
+const tf = require(require.resolve("@tensorflow/tfjs-core", { paths: [dirname(join(human, "package.json"))] }));
+let ready: Promise<unknown> | undefined;
+
+const distance = (a: Point, b: Point) => Math.hypot(a.x - b.x, a.y - b.y);
+
+function assemble(result: HumanResult): Detection {
+  const faces: FaceLandmarks[] = result.face
+    .filter((f) => f.mesh.length >= 468)
+    .map((f) => {
+      const score = f.faceScore || f.boxScore || f.score;
+      const at = (i: number): Point => ({ x: f.mesh[i][0], y: f.mesh[i][1], score });
+      return { score, box: f.box, inner: meshToInner.map(at), irises: f.mesh.length >= 478 ? [at(473), at(468)] : undefined };
+    });
+  const bodies = result.body.map((b) =>
+    cocoNames.map((name): Point | undefined => {
+      const k = b.keypoints.find((p) => p.part === name);
+      return k && k.score > 0 ? { x: k.position[0], y: k.position[1], score: k.score } : undefined;
+    }),
+  );
+  const hands: HandLandmarks[] = result.hand.filter((h) => h.keypoints.length === 21).map((h) => ({ score: h.score || h.boxScore, points: h.keypoints.map(([x, y]) => ({ x, y, score: h.score || h.boxScore })) }));
+
+  // A body belongs to the face nearest its nose; the body model follows one person, further faces stay alone.
+  const people: PersonLandmarks[] = faces.map((face) => ({ face, body: [] }));
+  for (const body of bodies) {
+    const nose = body[0];
+    const mine = people
+      .filter((p) => p.body.length === 0 && nose)
+      .sort((a, b) => distance(center(a.face!), nose!) - distance(center(b.face!), nose!))
+      .find((p) => distance(center(p.face!), nose!) < p.face!.box[3] * 1.2);
+    if (mine) mine.body = body;
+    else people.push({ body });
+  }
+  // Hands say not which they are: the nearer wrist of a body decides, best hands first.
+  const claims = hands.flatMap((hand) =>
+    people.flatMap((person) =>
+      ([["leftHand", 9, 7], ["rightHand", 10, 8]] as const).flatMap(([side, wrist, elbow]) => {
+        const w = person.body[wrist];
+        if (!w) return [];
+        const e = person.body[elbow];
+        const size = Math.max(...hand.points.map((p) => distance(p, hand.points[0])));
+        const d = distance(w, hand.points[0]);
+        return d < Math.max(size * 1.6, e ? distance(e, w) * 0.8 : 0) ? [{ hand, person, side, d }] : [];
+      }),
+    ),
+  );
+  const taken = new Set<HandLandmarks>();
+  for (const { hand, person, side } of claims.sort((a, b) => a.d - b.d)) {
+    if (taken.has(hand) || person[side]) continue;
+    person[side] = hand;
+    taken.add(hand);
+  }
+  return { people };
+}
+
+const center = (f: FaceLandmarks): Point => ({ x: f.box[0] + f.box[2] / 2, y: f.box[1] + f.box[3] / 2, score: 1 });
+
+parentPort!.on("message", async ({ id, width, height, data }: { id: number; width: number; height: number; data: Uint8Array }) => {
+  try {
+    ready ??= engine.load();
+    await ready;
+    const input = tf.tensor(data, [1, height, width, 3], "float32");
+    const result = (await engine.detect(input)) as HumanResult;
+    tf.dispose(input);
+    parentPort!.postMessage({ id, detection: assemble(result) });
+  } catch (error) {
+    parentPort!.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
+  }
+});

@@ -1,0 +1,60 @@
+/** The default detector: Human (MediaPipe-style models on WebAssembly), in worker threads; it comes with npm and needs no download. */
+import { Worker } from "node:worker_threads";
+import { availableParallelism } from "node:os";
+import type { RgbImage } from "@make-your-anchor/media";
+import type { Detection } from "./landmarks.ts";
+
+export interface Detector {
+  /** Landmarks of every person in the picture, in its pixels. */
+  detect(image: RgbImage): Promise<Detection>;
+  close(): Promise<void>;
+}
+
+interface Pending {
+  resolve: (d: Detection) => void;
+  reject: (e: Error) => void;
+}
+
+/**
+ * Starts the default detector.
+ * @param options.workers pictures looked at side by side; default one a core, at most four
+ */
+export function createDetector(options: { workers?: number } = {}): Detector {
+  const count = options.workers ?? Math.min(4, availableParallelism());
+  const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
+  const pending: Map<number, Pending>[] = workers.map(() => new Map());
+  let next = 0;
+  let failed: Error | undefined;
+  workers.forEach((worker, i) => {
+    worker.on("message", ({ id, detection, error }: { id: number; detection?: Detection; error?: string }) => {
+      const p = pending[i].get(id);
+      pending[i].delete(id);
+      if (detection) p?.resolve(detection);
+      else p?.reject(new Error(`the landmark detector failed: ${error}`));
+    });
+    worker.on("error", (cause) => {
+      failed = new Error(`the landmark detector could not run (${cause.message}); run "npm run setup" to repair the installation`, { cause });
+      for (const p of pending[i].values()) p.reject(failed);
+      pending[i].clear();
+    });
+    worker.unref();
+  });
+  return {
+    detect(image) {
+      if (failed) return Promise.reject(failed);
+      const id = next++;
+      let least = 0;
+      pending.forEach((p, i) => {
+        if (p.size < pending[least].size) least = i;
+      });
+      return new Promise((resolve, reject) => {
+        pending[least].set(id, { resolve, reject });
+        workers[least].ref();
+        workers[least].postMessage({ id, width: image.width, height: image.height, data: image.data });
+      });
+    },
+    async close() {
+      await Promise.all(workers.map((w) => w.terminate()));
+    },
+  };
+}
