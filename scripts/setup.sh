@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets the project up; safe to run again (seconds when nothing is to do). What it installs:
-#   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev unless another libtorch is chosen (see below)
+#   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev with libopenblas0-openmp unless another libtorch is chosen (see below)
 #   - from npm: Node 24 into .tools/node where the system's Node is older; the packages of package-lock.json
 #   - it builds the addon packages/torch/build/anchor_torch.node
 # Which libtorch: LIBTORCH=/path; else LIBTORCH_USE_PYTORCH=1 (the torch of the active Python); else .tools/libtorch (scripts/get-libtorch.sh
@@ -27,6 +27,8 @@ command -v g++ >/dev/null || missing+=(g++)
 { command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
 if [ "$torch_at" = system ]; then
   [ -e /usr/include/torch/csrc/api/include/torch/torch.h ] || missing+=(libtorch-dev)
+  # libtorch-dev alone multiplies matrices by the reference BLAS, seven times slower (docs/design/engine.md).
+  ls /usr/lib/*/libopenblas.so.0 >/dev/null 2>&1 || missing+=(libopenblas0-openmp)
 else
   [ -e "$torch_at/include/ATen/core/Tensor.h" ] || fail "no libtorch at $torch_at (include/ATen/core/Tensor.h is missing): give the folder that holds include/ and lib/"
 fi

@@ -1,8 +1,8 @@
 /** `create`: footage to an avatar folder with frames, motion and condition frames. */
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import { decodeVideo, extractAudio, writePng } from "@make-your-anchor/media";
-import { fitMotion, loadMotion, saveMotion } from "@make-your-anchor/body";
+import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
+import { fitMotion, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { ConditionRenderer } from "./conditions.ts";
@@ -17,6 +17,8 @@ export interface CreateOptions extends WorkOptions {
   preset?: PresetName;
   /** `"mannequin"` (default) or a path to an SMPL-X .npz. */
   bodyModel?: string;
+  /** A motion file of exactly this clip, with its camera, instead of fitting the body: the whole picture is the avatar's. */
+  motion?: string;
   /** Replaces an avatar of that name. */
   force?: boolean;
 }
@@ -61,17 +63,10 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
 
   async function observeAndFit(): Promise<Omit<AvatarInfo, "created">> {
-    const { info, crop, fps, landmarks } = await observeClip(source, o);
+    const { motion, report, info, crop } = o.motion ? await given(o.motion) : await fit();
     makeFolder(`${work}/clip/frames`);
-    const { motion, report } = await fitMotion(data, landmarks, {
-      width: observedSize,
-      height: observedSize,
-      fps,
-      signal: o.signal,
-      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
-    });
     saveMotion(`${work}/motion.npz`, motion);
-    const frames = landmarks.length;
+    const { frames, fps } = motion;
     const found: Omit<AvatarInfo, "created"> = {
       format: 1,
       name: basename(folder),
@@ -87,6 +82,28 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     };
     writeJson(statePath, { source, preset: preset.name, bodyModel: modelName, info: found } satisfies Observed);
     return found;
+  }
+
+  async function fit() {
+    const { info, crop, fps, landmarks } = await observeClip(source, o);
+    const fitted = await fitMotion(data, landmarks, {
+      width: observedSize,
+      height: observedSize,
+      fps,
+      signal: o.signal,
+      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
+    });
+    return { ...fitted, info, crop };
+  }
+
+  async function given(path: string) {
+    const info = await probeVideo(source);
+    const motion: Motion = loadMotion(path);
+    if (!motion.camera) throw new AnchorError("NO_CAMERA", `${path}: the motion has no camera, so the mesh cannot be laid over the clip; leave --motion out and let the body be fitted`, { misuse: true });
+    if (info.width !== info.height) throw new AnchorError("NOT_SQUARE", `${source}: a clip that comes with its own motion must be square, it is ${info.width}x${info.height}`, { misuse: true });
+    const none = { median: Number.NaN, p95: Number.NaN };
+    const report: FitReport = { body: none, hands: none, face: none, bridged: { body: 0, leftHand: 0, rightHand: 0, face: 0 } };
+    return { motion, report, info, crop: { x: 0, y: 0, width: info.width, height: info.height } };
   }
 
   async function finish(info: Omit<AvatarInfo, "created">): Promise<Avatar> {

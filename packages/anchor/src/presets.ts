@@ -31,7 +31,7 @@ export const presets: Record<PresetName, Preset> = {
     models: {
       unet: { ...miniBlocks, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] },
       controlnet: { ...miniBlocks, conditioning_embedding_out_channels: [16, 32, 48] },
-      vae: { block_out_channels: [24, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 4, scaling_factor: 1 },
+      vae: { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 4, scaling_factor: 1 },
       imageEncoder: { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 },
     },
     scheduler: { prediction_type: "v_prediction", rescale_betas_zero_snr: true, timestep_spacing: "trailing", steps_offset: 0, set_alpha_to_one: true },

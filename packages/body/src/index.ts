@@ -12,3 +12,4 @@ export { loadMotion, saveMotion, toTalkshow } from "./motion/files.ts";
 export { fitMotion, type ErrorSummary, type FitOptions, type FitReport } from "./fit/fit.ts";
 export type { FrameLandmarks, Landmark } from "./fit/landmarks.ts";
 export { Poser } from "./motion/poser.ts";
+export type { Region, Surface } from "./mannequin/parts.ts";

@@ -14,10 +14,10 @@ export interface Camera {
 }
 
 export interface RasterOptions {
-  /** Colour of a vertex's material; default the original's sky blue everywhere. */
+  /** The materials in use; default the original's sky blue everywhere. */
   materials?: readonly Material[];
-  /** Index into `materials` of each face. */
-  faceMaterial?: Uint8Array;
+  /** Index into `materials` at a point of a face, given by its corners' weights; default 0. */
+  materialAt?: (face: number, w0: number, w1: number, w2: number) => number;
   /** A picture to draw over; default black. `[height, width, 3]`, not changed. */
   background?: Uint8Array;
 }
@@ -181,7 +181,7 @@ export class Rasteriser {
         vx /= vn;
         vy /= vn;
         vz /= vn;
-        shade(colour, materials[options.faceMaterial ? options.faceMaterial[face] : 0], nx, ny, nz, vx, vy, vz, wx, wy, wz);
+        shade(colour, materials[options.materialAt ? options.materialAt(face, w0, w1, w2) : 0], nx, ny, nz, vx, vy, vz, wx, wy, wz);
         for (let k = 0; k < 3; k++) sum[k] += count * toByte(colour[k]);
       }
       for (let k = 0; k < 3; k++) out[p * 3 + k] = Math.round(sum[k] / 4);

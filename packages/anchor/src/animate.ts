@@ -1,0 +1,213 @@
+/** `animate`: an avatar performs a motion, or ready condition frames, as a video. */
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, extname, join, resolve } from "node:path";
+import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
+import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anchor/media";
+import { fitMotion } from "@make-your-anchor/body";
+import { Avatar, toolVersion } from "./avatar.ts";
+import { bodyModel } from "./body-models.ts";
+import { ConditionRenderer } from "./conditions.ts";
+import { AnchorError } from "./errors.ts";
+import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
+import { generateFrames } from "./generate.ts";
+import { observeClip, observedSize } from "./observe.ts";
+import type { WorkOptions } from "./progress.ts";
+import { retarget } from "./retarget.ts";
+
+export interface AnimateOptions extends WorkOptions {
+  /** A motion file (.npz, .npy), another avatar's folder, or a clip. */
+  motion?: string;
+  /** A folder of ready condition pictures instead of a motion. */
+  conditions?: string;
+  /** Where the video goes; default `videos/<name>/video.mp4` in the avatar's folder. */
+  out?: string;
+  /** Sound to put under the video; default the sound of the clip that the motion comes from. */
+  audio?: string;
+  /** Frames a second of ready conditions; default the avatar's. */
+  fps?: number;
+  /** Only the first so many frames. */
+  frames?: number;
+  steps?: number;
+  guidanceScale?: number;
+  seed?: number;
+  windowSize?: number;
+  windowOverlap?: number;
+  /** Renders every frame anew. */
+  fresh?: boolean;
+}
+
+export interface AnimateResult {
+  video: string;
+  folder: string;
+  frames: number;
+  fps: number;
+  /** Frames found finished from an interrupted run. */
+  reused: number;
+  seconds: number;
+  audio: string | null;
+  /** Largest resident memory of the process while rendering, MiB. */
+  peakRssMiB: number;
+  notes: string[];
+}
+
+interface Source {
+  frames: number;
+  fps: number;
+  audio?: string;
+  condition: (i: number) => RgbImage | Promise<RgbImage>;
+  /** What the frames depend on. */
+  identity: string;
+  notes: string[];
+  dispose: () => void;
+}
+
+const videoExtensions = new Set([".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"]);
+
+async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
+  if ((o.motion === undefined) === (o.conditions === undefined)) throw new AnchorError("OPTION", "give either a motion (--motion FILE) or ready condition pictures (--conditions FOLDER)", { misuse: true });
+  if (o.conditions !== undefined) {
+    const files = pictureFiles(o.conditions);
+    if (files.length === 0) throw new AnchorError("NO_CONDITIONS", `${o.conditions}: no pictures there (.png, .jpg, .webp)`);
+    const marks = files.map((f) => `${basename(f)}:${statSync(f).size}`).join();
+    return { frames: files.length, fps: o.fps ?? avatar.info.fps, condition: (i) => readImage(files[i]), identity: `conditions ${resolve(o.conditions)} ${marks}`, notes: [], dispose: () => {} };
+  }
+  const path = o.motion!;
+  const own = loadMotion(avatar.motionPath);
+  const notes: string[] = [];
+  let motion: Motion;
+  let audio: string | undefined;
+  if (existsSync(path) && statSync(path).isDirectory()) {
+    const other = Avatar.open(path);
+    motion = loadMotion(other.motionPath);
+    audio = other.audioPath;
+  } else if (!existsSync(path)) {
+    throw new AnchorError("FILE", `${path}: no such file or avatar`, { misuse: true });
+  } else if (videoExtensions.has(extname(path).toLowerCase())) {
+    const seen = await observeClip(path, o);
+    const fitted = await fitMotion(bodyModel(avatar.info.bodyModel), seen.landmarks, {
+      width: observedSize,
+      height: observedSize,
+      fps: seen.fps,
+      signal: o.signal,
+      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
+    });
+    motion = fitted.motion;
+    audio = seen.info.hasAudio ? path : undefined;
+  } else {
+    motion = loadMotion(path);
+  }
+  if (motion.space === "smplx" && avatar.info.bodyModel === "mannequin" && motion.expressionWidth > 0) {
+    notes.push("the motion's facial expression is SMPL-X's and means nothing to the mannequin: of the face only jaw and eyes move");
+  }
+  motion = resampleMotion(motion, avatar.info.fps);
+  if (o.frames !== undefined) motion = sliceMotion(motion, 0, Math.min(motion.frames, o.frames));
+  const renderer = new ConditionRenderer(avatar.info.bodyModel, own.camera!, avatar.info.resolution);
+  const placed = retarget(renderer, motion, own);
+  const hash = createHash("sha256");
+  for (const a of [placed.transl, placed.globalOrient, placed.bodyPose, placed.jawPose, placed.leftHandPose, placed.rightHandPose, placed.expression]) hash.update(a);
+  return {
+    frames: placed.frames,
+    fps: avatar.info.fps,
+    audio,
+    condition: (i) => renderer.render(placed, i, { betas: own.betas }),
+    identity: `motion ${hash.digest("hex")}`,
+    notes,
+    dispose: () => renderer.dispose(),
+  };
+}
+
+const weightsMark = (avatar: Avatar): string =>
+  ["unet", "controlnet", "vae"]
+    .map((p) => statSync(avatar.path("body", p, "diffusion_pytorch_model.safetensors"), { throwIfNoEntry: false }))
+    .map((s) => (s ? `${s.size}:${s.mtimeMs}` : "none"))
+    .join();
+
+/** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
+export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
+  const started = performance.now();
+  if (!avatar.trained) throw new AnchorError("NOT_TRAINED", `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`, { misuse: true });
+  for (const [name, v] of [["frames", o.frames], ["steps", o.steps], ["fps", o.fps]] as const) {
+    if (v !== undefined && !(v > 0)) throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
+  }
+  if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
+  const source = await openSource(avatar, o);
+  try {
+    const count = Math.min(source.frames, o.frames ?? source.frames);
+    const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions!).replace(/\.[^.]+$/, "");
+    const folder = makeFolder(avatar.path("videos", name));
+    const framesFolder = join(folder, "frames");
+    const video = o.out ? resolve(o.out) : join(folder, "video.mp4");
+    if (!existsSync(dirname(video))) throw new AnchorError("FILE", `${dirname(video)}: no such folder for the video`, { misuse: true });
+    const identity = createHash("sha256").update(JSON.stringify([source.identity, weightsMark(avatar), o.steps, o.guidanceScale, o.seed, o.windowSize, o.windowOverlap, count])).digest("hex");
+    const jobPath = join(folder, "job.json");
+    const same = !o.fresh && existsSync(jobPath) && (readJson(jobPath) as { identity?: string }).identity === identity;
+    if (!same) {
+      rmSync(framesFolder, { recursive: true, force: true });
+      writeJson(jobPath, { identity });
+    }
+    makeFolder(framesFolder);
+    let reused = 0;
+    while (reused < count && existsSync(join(framesFolder, frameName(reused)))) reused++;
+    let peak = process.memoryUsage.rss();
+    if (reused < count) {
+      const frames = generateFrames(avatar, {
+        frames: count,
+        condition: source.condition,
+        steps: o.steps,
+        guidanceScale: o.guidanceScale,
+        seed: o.seed,
+        windowSize: o.windowSize,
+        windowOverlap: o.windowOverlap,
+        firstFrame: reused,
+        signal: o.signal,
+        onProgress: (done, total) => o.onProgress?.({ stage: "rendering", done, total }),
+      });
+      for await (const { index, image } of frames) {
+        await writePng(join(framesFolder, frameName(index)), image);
+        peak = Math.max(peak, process.memoryUsage.rss());
+      }
+    }
+
+    const audio = o.audio ?? source.audio;
+    const size = avatar.info.resolution;
+    const inside = join(folder, "video.mp4");
+    const writer = new VideoWriter(inside, { width: size, height: size, fps: source.fps, audio });
+    try {
+      for (let i = 0; i < count; i++) {
+        o.signal?.throwIfAborted();
+        await writer.write(await readImage(join(framesFolder, frameName(i))));
+        if (i % 20 === 19 || i + 1 === count) o.onProgress?.({ stage: "encoding", done: i + 1, total: count });
+      }
+      await writer.close();
+    } catch (error) {
+      await writer.abort();
+      throw error;
+    }
+    if (video !== inside) {
+      const temporary = `${video}.${process.pid}.tmp`;
+      try {
+        copyFileSync(inside, temporary);
+        renameSync(temporary, video);
+      } catch (cause) {
+        rmSync(temporary, { force: true });
+        throw writeError(video, cause);
+      }
+    }
+    const result: AnimateResult = {
+      video,
+      folder,
+      frames: count,
+      fps: source.fps,
+      reused,
+      seconds: (performance.now() - started) / 1000,
+      audio: audio ?? null,
+      peakRssMiB: Math.round(peak / 2 ** 20),
+      notes: source.notes,
+    };
+    writeJson(join(folder, "report.json"), { tool: toolVersion, ...result });
+    return result;
+  } finally {
+    source.dispose();
+  }
+}

@@ -1,0 +1,69 @@
+/** `doctor`: what is here, what is missing, and how to get it. */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { toolVersion } from "./avatar.ts";
+
+export interface Check {
+  what: string;
+  ok: boolean;
+  detail: string;
+  /** How to get what is missing. */
+  wayOut?: string;
+  /** Missing, but nothing the default path needs. */
+  optional?: boolean;
+}
+
+export interface Diagnosis {
+  tool: string;
+  ok: boolean;
+  checks: Check[];
+  licences: { what: string; licence: string; use: string }[];
+}
+
+export async function diagnose(): Promise<Diagnosis> {
+  const checks: Check[] = [];
+  const major = Number(process.versions.node.split(".")[0]);
+  checks.push({ what: "Node", ok: major >= 24, detail: process.versions.node, wayOut: 'run the command through "npm run -s anchor --", which brings Node 24' });
+  for (const tool of ["ffmpeg", "ffprobe"]) {
+    const run = spawnSync(tool, ["-version"], { encoding: "utf8" });
+    checks.push({ what: tool, ok: run.status === 0, detail: run.status === 0 ? (run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "") : "not found", wayOut: 'run "npm run setup", or "apt-get install ffmpeg"' });
+  }
+  try {
+    const { engineInfo, ones, scope } = await import("@make-your-anchor/torch");
+    const info = engineInfo();
+    const works = scope(() => ones([2, 2]).matmul(ones([2, 2])).sum().item() === 8);
+    checks.push({ what: "engine", ok: works, detail: `libtorch ${info.version}, ${info.threads} threads` });
+    checks.push({ what: "CUDA", ok: info.cuda, optional: true, detail: info.cuda ? "available" : "not available: everything runs on the CPU", wayOut: "build against a CUDA libtorch: LIBTORCH=/path/to/libtorch npm run setup" });
+  } catch (error) {
+    checks.push({ what: "engine", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });
+  }
+  try {
+    const { createDetector } = await import("@make-your-anchor/face");
+    const detector = createDetector({ workers: 1 });
+    await detector.detect({ width: 64, height: 64, data: new Uint8Array(64 * 64 * 3) });
+    await detector.close();
+    checks.push({ what: "landmark detector", ok: true, detail: "Human on WebAssembly, comes with npm" });
+  } catch (error) {
+    checks.push({ what: "landmark detector", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });
+  }
+  const smplx = process.env.SMPLX_MODEL;
+  checks.push({
+    what: "SMPL-X body model",
+    ok: smplx !== undefined && existsSync(smplx),
+    optional: true,
+    detail: smplx ? (existsSync(smplx) ? smplx : `${smplx} (SMPLX_MODEL) is not there`) : "not given: the mannequin is used",
+    wayOut: 'register at its publisher, download SMPLX_NEUTRAL.npz and give it with "anchor create --body-model FILE"',
+  });
+  return {
+    tool: toolVersion,
+    ok: checks.every((c) => c.ok || c.optional),
+    checks,
+    licences: [
+      { what: "this tool, its mannequin and the mini preset", licence: "Apache-2.0", use: "any" },
+      { what: "landmark models (Human)", licence: "MIT (package); models after Google MediaPipe and MoveNet, Apache-2.0", use: "any" },
+      { what: "libtorch", licence: "BSD-3-Clause", use: "any" },
+      { what: "ffmpeg (the system's)", licence: "LGPL/GPL", use: "called as a program" },
+      { what: "SMPL-X body model (if you bring it)", licence: "Max Planck, non-commercial research", use: "not for commercial avatars" },
+    ],
+  };
+}

@@ -1,0 +1,120 @@
+/** `evaluate`: the avatar against the part of its clip that it was never trained on. */
+import { noGrad, scope } from "@make-your-anchor/torch";
+import { loadMotion } from "@make-your-anchor/body";
+import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
+import type { Avatar } from "./avatar.ts";
+import { ConditionRenderer } from "./conditions.ts";
+import { fromPlanes, loadFrames, toPlanes, type PictureSet } from "./dataset.ts";
+import { AnchorError } from "./errors.ts";
+import { makeFolder, writeJson } from "./files.ts";
+import { generateFrames } from "./generate.ts";
+import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
+import { loadBody } from "./models.ts";
+import type { WorkOptions } from "./progress.ts";
+import { mix, writeSheet } from "./sheet.ts";
+
+export interface EvaluateOptions extends WorkOptions {
+  steps?: number;
+  seed?: number;
+  windowSize?: number;
+  windowOverlap?: number;
+}
+
+interface Pair {
+  full: Scores;
+  moving: Scores;
+}
+
+/** The keys are fixed: others script against them. */
+export interface Evaluation {
+  generated: Pair;
+  baselines: {
+    /** Mean of the training frames. */
+    meanFrame: Pair;
+    /** The training frame closest to the true one: an oracle, for it looks at the truth. */
+    nearestFrame: Pair;
+  };
+  /** Held-out frames through the VAE and back: the most that any sampling can reach. */
+  vae: { full: Scores; moving: Scores };
+  /** Reprojection error of the body fit, pixels at 512². */
+  fit: Record<"body" | "hands" | "face", { median: number | null; p95: number | null }>;
+  frames: { train: number; heldOut: number };
+  /** Share of the picture that counts as moving. */
+  movingShare: number;
+  contactSheet: string;
+}
+
+const all = (set: PictureSet): Planes[] => Array.from({ length: set.length }, (_, i) => set.bytes(i));
+
+/** Renders the held-out frames and compares. */
+export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): Promise<Evaluation> {
+  if (!avatar.trained) throw new AnchorError("NOT_TRAINED", `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`, { misuse: true });
+  const { heldOutFrom, frames: total, resolution: size } = avatar.info;
+  const train = all((await loadFrames(avatar, 0, heldOutFrom)).frames);
+  const held = await loadFrames(avatar, heldOutFrom, total);
+  const truth = all(held.frames);
+  const mask = movingRegion([...train, ...truth], size);
+  const moving = mask.reduce((a, b) => a + b, 0);
+  if (moving === 0) throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
+
+  const made: Planes[] = [];
+  for await (const { index, image } of generateFrames(avatar, {
+    frames: truth.length,
+    condition: (i) => fromPlanes(held.conditions.bytes(i), size, size),
+    ...o,
+    onProgress: (done, count) => o.onProgress?.({ stage: "rendering held-out frames", done, total: count }),
+  })) {
+    made[index] = toPlanes(image);
+  }
+  const body = loadBody(avatar);
+  const decoded: Planes[] = [];
+  try {
+    for (let i = 0; i < truth.length; i++) {
+      decoded.push(
+        scope(() =>
+          noGrad(() => {
+            const x = held.frames.batch([i]).to("float32").div(127.5).sub(1);
+            return Uint8Array.from(body.vae.decode(body.vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
+          }),
+        ),
+      );
+    }
+  } finally {
+    body.dispose();
+  }
+  const mean = meanFrame(train);
+  const pair = (frames: Planes[]): Pair => ({ full: score(frames, truth, size, null), moving: score(frames, truth, size, mask) });
+  const folder = makeFolder(avatar.path("evaluation"));
+  const contactSheet = `${folder}/contact-sheet.png`;
+  await writeContactSheet(avatar, contactSheet, made);
+  const result: Evaluation = {
+    generated: pair(made),
+    baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
+    vae: pair(decoded),
+    fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },
+    frames: { train: heldOutFrom, heldOut: truth.length },
+    movingShare: moving / (size * size),
+    contactSheet,
+  };
+  writeJson(`${folder}/evaluation.json`, result);
+  return result;
+}
+
+/** Rows of mesh over the clip, condition, generated, truth. */
+async function writeContactSheet(avatar: Avatar, path: string, made: readonly Planes[]): Promise<void> {
+  const { heldOutFrom, resolution: size } = avatar.info;
+  const cell = Math.max(192, size);
+  const motion = loadMotion(avatar.motionPath);
+  const renderer = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, cell);
+  const rows: RgbImage[][] = [];
+  const count = Math.min(5, made.length);
+  for (let r = 0; r < count; r++) {
+    const i = Math.floor(((r + 0.5) * made.length) / count);
+    const truth = await readImage(avatar.frame(heldOutFrom + i));
+    const large = resizePil(truth, cell, cell, "bicubic");
+    const over = renderer.render(motion, heldOutFrom + i, { background: large.data });
+    rows.push([mix(over, large, 0.45), await readImage(avatar.condition(heldOutFrom + i)), fromPlanes(made[i], size, size), truth]);
+  }
+  renderer.dispose();
+  await writeSheet(path, rows, cell);
+}

@@ -1,0 +1,10 @@
+export { AnchorError } from "./errors.ts";
+export type { Progress, WorkOptions } from "./progress.ts";
+export { Avatar, avatarPath, avatarSchema, toolVersion, type AvatarInfo } from "./avatar.ts";
+export { presets, type Preset, type PresetName } from "./presets.ts";
+export { createAvatar, type CreateOptions } from "./create.ts";
+export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
+export { generateFrames, type GenerateOptions } from "./generate.ts";
+export { animate, type AnimateOptions, type AnimateResult } from "./animate.ts";
+export { evaluateAvatar, type EvaluateOptions, type Evaluation } from "./evaluate.ts";
+export { diagnose, type Check, type Diagnosis } from "./doctor.ts";

@@ -1,0 +1,126 @@
+/** How near generated frames come to true ones: PSNR, SSIM and sharpness, over whole frames and over a region. */
+
+/** Pixel planes `[3, H, W]`, bytes. */
+export type Planes = Uint8Array;
+
+export interface Scores {
+  /** Decibels, mean over frames; values 0..1. */
+  psnr: number;
+  /** Wang et al. 2004, Gaussian window 11 wide of deviation 1.5, mean over channels. */
+  ssim: number;
+  /** Energy of the Laplacian over that of the true frames: 1 is as sharp as the truth, blur is below. */
+  sharpness: number;
+}
+
+/**
+ * Pixels that move: standard deviation over the frames above 0.04 (0..1 scale, mean of channels). `[H·W]` of 0 and 1.
+ */
+export function movingRegion(frames: readonly Planes[], size: number): Uint8Array {
+  const n = size * size;
+  const sum = new Float64Array(3 * n);
+  const squares = new Float64Array(3 * n);
+  for (const f of frames) {
+    for (let i = 0; i < 3 * n; i++) {
+      const v = f[i] / 255;
+      sum[i] += v;
+      squares[i] += v * v;
+    }
+  }
+  const deviation = (i: number) => Math.sqrt(Math.max(0, squares[i] / frames.length - (sum[i] / frames.length) ** 2));
+  return Uint8Array.from({ length: n }, (_, i) => ((deviation(i) + deviation(n + i) + deviation(2 * n + i)) / 3 > 0.04 ? 1 : 0));
+}
+
+const gaussian = (() => {
+  const w = Float64Array.from({ length: 11 }, (_, i) => Math.exp(-((i - 5) ** 2) / (2 * 1.5 ** 2)));
+  const total = w.reduce((a, b) => a + b, 0);
+  return w.map((x) => x / total);
+})();
+
+/** Gaussian blur of one plane, borders repeated. */
+function blur(x: Float64Array, size: number): Float64Array {
+  const pass = (source: Float64Array, stride: number, across: number) => {
+    const out = new Float64Array(source.length);
+    for (let a = 0; a < size; a++) {
+      for (let b = 0; b < size; b++) {
+        let v = 0;
+        for (let k = -5; k <= 5; k++) v += gaussian[k + 5] * source[a * across + Math.min(size - 1, Math.max(0, b + k)) * stride];
+        out[a * across + b * stride] = v;
+      }
+    }
+    return out;
+  };
+  return pass(pass(x, 1, size), size, 1);
+}
+
+/** SSIM of each pixel, mean of channels. */
+function ssimMap(a: Planes, b: Planes, size: number): Float64Array {
+  const n = size * size;
+  const out = new Float64Array(n);
+  const [c1, c2] = [0.01 ** 2, 0.03 ** 2];
+  for (let c = 0; c < 3; c++) {
+    const x = Float64Array.from(a.subarray(c * n, (c + 1) * n), (v) => v / 255);
+    const y = Float64Array.from(b.subarray(c * n, (c + 1) * n), (v) => v / 255);
+    const [mx, my] = [blur(x, size), blur(y, size)];
+    const [xx, yy, xy] = [blur(x.map((v) => v * v), size), blur(y.map((v) => v * v), size), blur(x.map((v, i) => v * y[i]), size)];
+    for (let i = 0; i < n; i++) {
+      const [vx, vy, cov] = [xx[i] - mx[i] ** 2, yy[i] - my[i] ** 2, xy[i] - mx[i] * my[i]];
+      out[i] += ((2 * mx[i] * my[i] + c1) * (2 * cov + c2)) / ((mx[i] ** 2 + my[i] ** 2 + c1) * (vx + vy + c2)) / 3;
+    }
+  }
+  return out;
+}
+
+function laplacianEnergy(p: Planes, size: number, mask: Uint8Array | null): number {
+  const n = size * size;
+  let energy = 0;
+  for (let c = 0; c < 3; c++) {
+    for (let y = 1; y + 1 < size; y++) {
+      for (let x = 1; x + 1 < size; x++) {
+        const i = y * size + x;
+        if (mask && !mask[i]) continue;
+        const o = c * n + i;
+        energy += ((4 * p[o] - p[o - 1] - p[o + 1] - p[o - size] - p[o + size]) / 255) ** 2;
+      }
+    }
+  }
+  return energy;
+}
+
+/** Scores of `made` against `truth`, frame by frame; `mask` limits where (null: everywhere). */
+export function score(made: readonly Planes[], truth: readonly Planes[], size: number, mask: Uint8Array | null): Scores {
+  const n = size * size;
+  const pixels = mask ? mask.reduce((a, b) => a + b, 0) : n;
+  let [psnr, ssim, mine, theirs] = [0, 0, 0, 0];
+  truth.forEach((t, f) => {
+    const m = made[f];
+    let squares = 0;
+    for (let c = 0; c < 3; c++) for (let i = 0; i < n; i++) if (!mask || mask[i]) squares += ((m[c * n + i] - t[c * n + i]) / 255) ** 2;
+    psnr += -10 * Math.log10(Math.max(1e-10, squares / (3 * pixels)));
+    const map = ssimMap(m, t, size);
+    let s = 0;
+    for (let i = 0; i < n; i++) if (!mask || mask[i]) s += map[i];
+    ssim += s / pixels;
+    mine += laplacianEnergy(m, size, mask);
+    theirs += laplacianEnergy(t, size, mask);
+  });
+  return { psnr: psnr / truth.length, ssim: ssim / truth.length, sharpness: mine / theirs };
+}
+
+/** Mean frame of a set. */
+export function meanFrame(frames: readonly Planes[]): Planes {
+  const sum = new Float64Array(frames[0].length);
+  for (const f of frames) for (let i = 0; i < f.length; i++) sum[i] += f[i];
+  return Uint8Array.from(sum, (s) => Math.round(s / frames.length));
+}
+
+/** The frame of `pool` with the smallest squared difference to `target`. */
+export function nearestFrame(pool: readonly Planes[], target: Planes): Planes {
+  let best = pool[0];
+  let least = Number.POSITIVE_INFINITY;
+  for (const f of pool) {
+    let d = 0;
+    for (let i = 0; i < f.length && d < least; i++) d += (f[i] - target[i]) ** 2;
+    if (d < least) [best, least] = [f, d];
+  }
+  return best;
+}

@@ -1,0 +1,66 @@
+import type { Command } from "commander";
+import { existsSync } from "node:fs";
+import { print, printJson } from "../terminal.ts";
+import { run } from "../run.ts";
+
+interface Options {
+  motion?: string;
+  conditions?: string;
+  out?: string;
+  audio?: string;
+  fps?: number;
+  frames?: number;
+  steps?: number;
+  guidance?: number;
+  seed?: number;
+  window?: number;
+  overlap?: number;
+  fresh?: boolean;
+  json?: boolean;
+}
+
+export function addAnimate(program: Command): void {
+  program
+    .command("animate <name>")
+    .description("let the avatar perform a motion as video; interrupted, the same command goes on")
+    .option("--motion <what>", "a motion file (.npz, .npy), another avatar, or a clip")
+    .option("--conditions <folder>", "ready condition pictures instead of a motion")
+    .option("--out <file>", "the video; default: videos/ in the avatar's folder")
+    .option("--audio <file>", "sound under the video; default: that of the clip the motion comes from")
+    .option("--fps <n>", "frame rate of ready conditions", Number)
+    .option("--frames <n>", "only the first so many frames", Number)
+    .option("--steps <n>", "denoising steps", Number)
+    .option("--guidance <g>", "guidance scale (1: none)", Number)
+    .option("--seed <n>", "seed of the noise", Number)
+    .option("--window <n>", "frames a window", Number)
+    .option("--overlap <n>", "frames that windows share", Number)
+    .option("--fresh", "render every frame anew")
+    .option("--json", "print the result as JSON")
+    .action((name: string, o: Options) =>
+      run(o, async (c) => {
+        const { animate, Avatar, avatarPath } = await import("@make-your-anchor/anchor");
+        const avatar = Avatar.open(avatarPath(name, c.home));
+        let motion = o.motion;
+        if (motion !== undefined) motion = existsSync(c.path(motion)) || /[./\\]/.test(motion) ? c.path(motion) : avatarPath(motion, c.home);
+        const result = await animate(avatar, {
+          motion,
+          conditions: o.conditions && c.path(o.conditions),
+          out: o.out && c.path(o.out),
+          audio: o.audio && c.path(o.audio),
+          fps: o.fps,
+          frames: o.frames,
+          steps: o.steps,
+          guidanceScale: o.guidance,
+          seed: o.seed,
+          windowSize: o.window,
+          windowOverlap: o.overlap,
+          fresh: o.fresh,
+          onProgress: c.onProgress,
+          signal: c.signal,
+        });
+        if (c.json) return printJson(result);
+        print(`${result.video}: ${result.frames} frames at ${result.fps} a second${result.audio ? ", with sound" : ""}, in ${result.seconds.toFixed(0)} s${result.reused ? ` (${result.reused} frames were finished before)` : ""}`);
+        for (const note of result.notes) print(`note: ${note}`);
+      }),
+    );
+}

@@ -1,0 +1,31 @@
+import type { Command } from "commander";
+import { print, printJson } from "../terminal.ts";
+import { run } from "../run.ts";
+
+export function addEvaluate(program: Command): void {
+  program
+    .command("evaluate <name>")
+    .description("measure the avatar on the part of its clip it was never trained on, beside two baselines")
+    .option("--steps <n>", "denoising steps", Number)
+    .option("--window <n>", "frames a window", Number)
+    .option("--overlap <n>", "frames that windows share", Number)
+    .option("--json", "print the result as JSON")
+    .action((name: string, o: { steps?: number; window?: number; overlap?: number; json?: boolean }) =>
+      run(o, async (c) => {
+        const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
+        const avatar = Avatar.open(avatarPath(name, c.home));
+        const e = await evaluateAvatar(avatar, { steps: o.steps, windowSize: o.window, windowOverlap: o.overlap, onProgress: c.onProgress, signal: c.signal });
+        if (c.json) return printJson(e);
+        const row = (what: string, s: { psnr: number; ssim: number; sharpness: number }) => print(`  ${what.padEnd(14)} ${s.psnr.toFixed(2).padStart(6)} dB  SSIM ${s.ssim.toFixed(3)}  sharpness ${s.sharpness.toFixed(2)}`);
+        print(`${e.frames.heldOut} held-out frames (${e.frames.train} trained on); moving region: ${(100 * e.movingShare).toFixed(0)} % of the picture`);
+        for (const region of ["moving", "full"] as const) {
+          print(region === "moving" ? "moving region" : "whole frame");
+          row("generated", e.generated[region]);
+          row("nearest frame", e.baselines.nearestFrame[region]);
+          row("mean frame", e.baselines.meanFrame[region]);
+          row("VAE alone", e.vae[region]);
+        }
+        print(`contact sheet (mesh over clip | condition | generated | truth): ${e.contactSheet}`);
+      }),
+    );
+}

@@ -1,0 +1,25 @@
+/** The `anchor` command: parses, calls the library, prints. Heavy imports wait inside each command. */
+import { Command, CommanderError } from "commander";
+import { addAnimate } from "./commands/animate.ts";
+import { addCreate } from "./commands/create.ts";
+import { addDemo } from "./commands/demo.ts";
+import { addDoctor } from "./commands/doctor.ts";
+import { addEvaluate } from "./commands/evaluate.ts";
+import { addTrain } from "./commands/train.ts";
+import { report } from "./run.ts";
+
+const program = new Command("anchor");
+program.description("personal 2D avatars from a minute of footage").version("0.1.0").showHelpAfterError('(see "anchor --help")').showSuggestionAfterError();
+program.exitOverride();
+for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addDoctor]) add(program);
+for (const command of program.commands) command.exitOverride();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has said what was wrong; help and version are no errors.
+  process.exitCode = error instanceof CommanderError ? (error.exitCode === 0 ? 0 : 2) : report(error, false, false);
+}
+// Worker threads and pipes may still be closing: what had to be done is done.
+if (process.stdout.writableLength === 0) process.exit();
+process.stdout.once("drain", () => process.exit());
