@@ -29,14 +29,14 @@ export const presets: Record<PresetName, Preset> = {
     name: "mini",
     resolution: 128,
     models: {
-      unet: { ...miniBlocks, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] },
-      controlnet: { ...miniBlocks, conditioning_embedding_out_channels: [16, 32, 48] },
-      vae: { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 4, scaling_factor: 1 },
+      unet: { ...miniBlocks, in_channels: 8, out_channels: 8, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] },
+      controlnet: { ...miniBlocks, in_channels: 8, conditioning_embedding_out_channels: [16, 32, 48] },
+      vae: { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 8, scaling_factor: 1 },
       imageEncoder: { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 },
     },
     scheduler: { prediction_type: "v_prediction", rescale_betas_zero_snr: true, timestep_spacing: "trailing", steps_offset: 0, set_alpha_to_one: true },
     sampling: { steps: 10, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
-    training: { batch: 8, lr: 6e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
+    training: { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
   },
   sd15: {
     name: "sd15",

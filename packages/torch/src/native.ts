@@ -37,7 +37,8 @@ export interface Native {
   generatorState(g: Handle, set?: Handle): Handle;
 }
 
-const addonPath = fileURLToPath(new URL("../build/anchor_torch.node", import.meta.url));
+/** `ANCHOR_TORCH_ADDON` names another build of the addon. */
+const addonPath = process.env.ANCHOR_TORCH_ADDON ?? fileURLToPath(new URL("../build/anchor_torch.node", import.meta.url));
 
 function load(): Native {
   // Read by OpenMP when it is loaded, so set before. Spinning threads are the fastest on idle cores and ten times slower

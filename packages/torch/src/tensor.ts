@@ -41,8 +41,8 @@ export class Tensor {
   }
 
   private get meta() {
-    if (this.facts) return this.facts;
     if (this.handle === 0) throw new TorchError("DISPOSED", "shape of a disposed tensor (freed by dispose(), a \"using\" block or its scope)");
+    if (this.facts) return this.facts;
     const [code, device, ...shape] = native.meta(this.handle);
     this.facts = { dtype: dtypeName(code), device: device < 0 ? "cpu" : `cuda:${device}`, shape };
     return this.facts;

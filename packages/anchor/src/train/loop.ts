@@ -12,7 +12,7 @@ export class Ema {
 
   constructor(parameters: readonly (readonly [string, Parameter])[]) {
     this.parameters = parameters;
-    this.shadow = noGrad(() => parameters.map(([, p]) => keep(p.value.detach().clone())));
+    this.shadow = noGrad(() => parameters.map(([, p]) => keep(p.value.clone())));
   }
   /** `step` counts from 1: the average follows faster at first. */
   update(decay: number, step: number): void {

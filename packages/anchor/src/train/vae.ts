@@ -7,8 +7,12 @@ import type { WorkOptions } from "../progress.ts";
 import { trainLoop } from "./loop.ts";
 import type { Checkpoint, TrainingRun } from "./run.ts";
 
-/** Pull of the latents towards a normal distribution: just enough that they stay of one scale. */
-const klWeight = 2e-5;
+/**
+ * Pull of the latents towards zero, and of their spread towards a small fixed one. A learnt spread starts at 1 and drowns the first
+ * minutes in noise; training has only minutes.
+ */
+const pull = 1e-4;
+const spread = -6;
 /** Side of the random crops a step looks at: four crops cost what one frame does. */
 const cropSize = 64;
 
@@ -34,7 +38,7 @@ function motionMap(frames: PictureSet): Float32Array {
   return Float32Array.from(sum, (s, i) => Math.sqrt(Math.max(0, squares[i] / frames.length - (s / frames.length) ** 2)));
 }
 
-/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the KL term. */
+/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
 export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
   const edges = (t: Tensor): [Tensor, Tensor] => [t.narrow(3, 1, t.size(3) - 1).sub(t.narrow(3, 0, t.size(3) - 1)), t.narrow(2, 1, t.size(2) - 1).sub(t.narrow(2, 0, t.size(2) - 1))];
@@ -45,8 +49,7 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
     loss = loss.add(l1Loss(ax, bx).add(l1Loss(ay, by)).mul(0.5));
     [a, b] = [avgPool2d(a, 2), avgPool2d(b, 2)];
   }
-  const kl = mean.square().add(logvar.exp()).sub(1).sub(logvar).mean().mul(0.5);
-  return loss.add(kl.mul(klWeight));
+  return loss.add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
 }
 
 /** Trains the VAE; afterwards its scaling factor gives latents of unit variance. */
@@ -68,7 +71,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
     }
   }
   const draw = (g: Generator): Tensor => {
-    const count = t.vaeBatch * 2;
+    const count = t.vaeBatch;
     const picks = g.randint(0, frames.length, [count]).data();
     const chances = g.rand([count]).floats();
     const parts = Array.from({ length: count }, (_, b) => {
@@ -91,7 +94,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
     loss: (_, g) => {
       const x = draw(g);
       const { mean, logvar } = vae.encode(x);
-      const z = samplePosterior({ mean, logvar }, g.randn(mean.shape));
+      const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape));
       return vaeLoss(vae.decode(z), x, mean, logvar);
     },
   });

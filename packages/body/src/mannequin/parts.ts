@@ -77,13 +77,13 @@ const dressed = (mesh: Mesh, region: Region, weightsOf: (p: Vec3) => Float32Arra
 });
 
 export function trunk(): Surface {
-  const s = dressed(surfaceNets(bodyField, [-0.662, -1.34, -0.2], [0.662, 0.19, 0.2], 0.0185), "body", (p) => weightsFrom(p, trunkInfluences, 0.045));
+  const s = dressed(surfaceNets(bodyField, [-0.662, -1.34, -0.2], [0.662, 0.19, 0.2], 0.0188), "body", (p) => weightsFrom(p, trunkInfluences, 0.045));
   smooth(s, 3);
   return s;
 }
 
 export function hands(): Surface {
-  const left = dressed(surfaceNets(handField, [0.638, 0.07, -0.12], [0.9, 0.15, 0.13], 0.0054), "hand", (p) => weightsFrom(p, handInfluences, p[0] < 0.69 ? 0.02 : 0.005));
+  const left = dressed(surfaceNets(handField, [0.638, 0.07, -0.12], [0.9, 0.15, 0.13], 0.0056), "hand", (p) => weightsFrom(p, handInfluences, p[0] < 0.69 ? 0.02 : 0.005));
   smooth(left, 2);
   const out = emptySurface();
   append(out, left);

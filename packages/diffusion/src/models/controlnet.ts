@@ -43,7 +43,7 @@ export class ControlNetModel extends UNetEncoder {
     noGrad(() => {
       for (const [name, p] of this.namedParameters()) {
         const t = theirs.get(name);
-        if (t && t.shape.join() === p.shape.join()) p.set(t.detach().clone());
+        if (t && t.shape.join() === p.shape.join()) p.set(t.clone());
       }
     });
     return this;

@@ -1,7 +1,7 @@
 /** `Module`: a tree of parameters under the names of published checkpoints. */
 import { dtypeCode, type DType } from "../dtype.ts";
 import { StateDictError, TorchError } from "../errors.ts";
-import { keep, noGrad } from "../scope.ts";
+import { keep, noGrad, scope } from "../scope.ts";
 import type { Generator } from "../create.ts";
 import type { Tensor } from "../tensor.ts";
 import * as ops from "../ops.gen.ts";
@@ -51,7 +51,7 @@ export interface StateDictSource {
 
 /** Tensors by name as a source; reading clones. */
 export function sourceOf(tensors: ReadonlyMap<string, Tensor>): StateDictSource {
-  return { keys: () => tensors.keys(), shape: (k) => tensors.get(k)!.shape, read: (k) => noGrad(() => tensors.get(k)!.detach().clone()) };
+  return { keys: () => tensors.keys(), shape: (k) => tensors.get(k)!.shape, read: (k) => noGrad(() => tensors.get(k)!.clone()) };
 }
 
 export interface LoadOptions {
@@ -97,7 +97,7 @@ export abstract class Module {
   /** Fills every parameter with random start values. */
   initialize(generator: Generator): this {
     noGrad(() => {
-      for (const p of this.parameters()) p.set(p.init(p.shape, generator));
+      for (const p of this.parameters()) p.set(scope(() => p.init(p.shape, generator)));
     });
     return this;
   }

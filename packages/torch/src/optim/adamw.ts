@@ -36,11 +36,13 @@ export class AdamW {
     this.weightDecay = options.weightDecay ?? 0.01;
     // On the CPU the fused kernel came with 2.4; on CUDA it needs its step counts on the device, which 2.x gives.
     this.fused = ops.op._fused_adamw_.exists && (torchVersion[0] > 2 || torchVersion[1] >= 4);
-    for (const [, p] of this.parameters) {
-      this.m.push(keep(zerosLike(p.value.detach())));
-      this.v.push(keep(zerosLike(p.value.detach())));
-      if (this.fused) this.fusedSteps.push(keep(zeros([], { device: p.value.device })));
-    }
+    noGrad(() => {
+      for (const [, p] of this.parameters) {
+        this.m.push(keep(zerosLike(p.value)));
+        this.v.push(keep(zerosLike(p.value)));
+        if (this.fused) this.fusedSteps.push(keep(zeros([], { device: p.value.device })));
+      }
+    });
   }
 
   /** One update from the parameters' gradients; a parameter without one stays as it is. */

@@ -1,0 +1,205 @@
+/** The whole system through its command and its library: a tiny avatar from filming to video, resuming, and bad input. */
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { animate, Avatar, trainBody } from "@make-your-anchor/anchor";
+import { npyBytes } from "@make-your-anchor/body";
+import { probeVideo, readImage } from "@make-your-anchor/media";
+import { leakedTensors, liveTensors } from "@make-your-anchor/torch";
+
+const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url));
+const home = mkdtempSync(join(tmpdir(), "anchor-"));
+const demo = join(home, "demo");
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+function anchor(args: string[], env: Record<string, string> = {}) {
+  const run = spawnSync(process.execPath, [main, ...args], { encoding: "utf8", env: { ...process.env, ANCHOR_CALLER_DIR: home, NODE_OPTIONS: "", VITEST: "", ...env } });
+  return { code: run.status, out: run.stdout, err: run.stderr };
+}
+const ffmpeg = (...args: string[]) => {
+  const run = spawnSync("ffmpeg", ["-v", "error", "-y", ...args], { encoding: "utf8" });
+  if (run.status !== 0) throw new Error(run.stderr);
+};
+
+beforeAll(() => {
+  const { code, out, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8", "--json"]);
+  expect(code, err).toBe(0);
+  expect(JSON.parse(out).video).toBe(join(demo, "video.mp4"));
+  expect(err).toMatch(/training the body model: \d+\/6/);
+}, 600_000);
+
+describe("demo", () => {
+  it("leaves a clip, an avatar, a video with sound and a contact sheet", async () => {
+    const video = await probeVideo(join(demo, "video.mp4"));
+    expect([video.width, video.height, video.fps, video.hasAudio]).toEqual([128, 128, 25, true]);
+    const sheet = await readImage(join(demo, "contact-sheet.png"));
+    expect(sheet.width).toBeGreaterThan(700);
+    const avatar = Avatar.open(join(demo, "presenter"));
+    expect(avatar.info.frames).toBe(40);
+    expect(avatar.info.heldOutFrom).toBe(32);
+    expect(readdirSync(avatar.path("clip", "frames"))).toHaveLength(40);
+    expect(existsSync(avatar.path("clip", "audio.wav"))).toBe(true);
+    for (const part of ["unet", "controlnet", "vae"]) expect(JSON.parse(readFileSync(avatar.path("body", part, "config.json"), "utf8"))._class_name).toBeTruthy();
+  });
+  it("a second run keeps everything and takes no time to train", () => {
+    const before = readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"));
+    const { code, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8"]);
+    expect(code, err).toBe(0);
+    expect(err).not.toMatch(/training/);
+    expect(readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"))).toEqual(before);
+  });
+});
+
+describe("evaluate", () => {
+  it("gives the keys others script against", () => {
+    const { code, out, err } = anchor(["evaluate", "./demo/presenter", "--steps", "2", "--json"]);
+    expect(code, err).toBe(0);
+    const e = JSON.parse(out);
+    for (const at of [e.generated, e.baselines.meanFrame, e.baselines.nearestFrame]) for (const region of ["full", "moving"]) for (const key of ["psnr", "ssim", "sharpness"]) expect(at[region][key]).toEqual(expect.any(Number));
+    for (const key of ["psnr", "ssim", "sharpness"]) expect(e.vae.full[key]).toEqual(expect.any(Number));
+    for (const group of ["body", "hands", "face"]) expect(e.fit[group]).toHaveProperty("median");
+    expect(e.frames).toEqual({ train: 32, heldOut: 8 });
+    expect(existsSync(e.contactSheet)).toBe(true);
+  });
+});
+
+describe("resuming", () => {
+  const copy = (name: string) => {
+    const folder = join(home, name);
+    cpSync(join(demo, "presenter"), folder, { recursive: true });
+    rmSync(join(folder, "runs"), { recursive: true, force: true });
+    return Avatar.open(folder);
+  };
+  const curve = (avatar: Avatar) => readFileSync(avatar.path("runs", readdirSync(avatar.path("runs"))[0], "metrics.jsonl"), "utf8");
+  const weights = (avatar: Avatar, part: string) => readFileSync(avatar.path("body", part, "diffusion_pytorch_model.safetensors"));
+
+  it("an interrupted training ends with the very curve and weights of an uninterrupted one", async () => {
+    const [whole, broken] = [copy("whole"), copy("broken")];
+    await trainBody(whole, { steps: 9 });
+    for (const [stage, at] of [["training the VAE", 2], ["training the body model", 4]] as const) {
+      const abort = new AbortController();
+      const onProgress = (p: { stage: string; done: number }) => {
+        if (p.stage === stage && p.done >= at) abort.abort();
+      };
+      await expect(trainBody(broken, { steps: 9, signal: abort.signal, onProgress })).rejects.toThrow();
+    }
+    await trainBody(broken, { steps: 9 });
+    expect(curve(broken)).toBe(curve(whole));
+    for (const part of ["unet", "controlnet", "vae"]) expect(weights(broken, part).equals(weights(whole, part)), part).toBe(true);
+    expect(readdirSync(broken.path("runs"))).toHaveLength(1);
+  });
+
+  it("an interrupted rendering goes on behind its last frame, to the same bytes, and leaves no tensors", async () => {
+    const avatar = Avatar.open(join(demo, "presenter"));
+    const options = { motion: join(demo, "new-speech.npz"), steps: 3, windowSize: 4, windowOverlap: 1 };
+    const live = liveTensors();
+    const whole = await animate(avatar, { ...options, out: join(home, "whole.mp4") });
+    expect(liveTensors()).toBe(live);
+    const abort = new AbortController();
+    const folder = avatar.path("videos", "broken", "frames");
+    const onProgress = () => {
+      if (existsSync(folder) && readdirSync(folder).length >= 7) abort.abort();
+    };
+    await expect(animate(avatar, { ...options, out: join(home, "broken.mp4"), signal: abort.signal, onProgress })).rejects.toThrow();
+    const resumed = await animate(avatar, { ...options, out: join(home, "broken.mp4") });
+    expect(resumed.reused).toBeGreaterThanOrEqual(7);
+    expect(resumed.reused).toBeLessThan(whole.frames);
+    for (const frame of readdirSync(folder)) expect(readFileSync(join(folder, frame)).equals(readFileSync(avatar.path("videos", "whole", "frames", frame))), frame).toBe(true);
+    expect(existsSync(join(home, "broken.mp4"))).toBe(true);
+    expect(leakedTensors()).toBe(0);
+  });
+
+  it("ready conditions and another avatar's motion, with its sound", async () => {
+    const avatar = Avatar.open(join(demo, "presenter"));
+    const conditions = await animate(avatar, { conditions: avatar.path("conditions"), frames: 5, steps: 2, out: join(home, "ready.mp4") });
+    expect(conditions.frames).toBe(5);
+    const performed = await animate(avatar, { motion: avatar.folder, frames: 5, steps: 2, out: join(home, "own.mp4") });
+    expect(performed.audio).toBe(avatar.path("clip", "audio.wav"));
+    expect((await probeVideo(join(home, "own.mp4"))).hasAudio).toBe(true);
+  });
+});
+
+describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => {
+  const clip = (name: string) => join(home, name);
+  const avatarWith = (name: string, spoil: (folder: string) => void) => {
+    const folder = join(home, name);
+    cpSync(join(demo, "presenter"), folder, { recursive: true });
+    spoil(folder);
+    return `./${name}`;
+  };
+  const motion = () => {
+    const data = new Float32Array(20 * 265);
+    for (let f = 0; f < 20; f++) data[f * 265 + 9] = 3.07;
+    return data;
+  };
+  const cases: [string, () => string[], number, RegExp, Record<string, string>?][] = [
+    ["not a video", () => (writeFileSync(clip("text.mp4"), "hello"), ["create", "a", "--clip", "text.mp4"]), 1, /text\.mp4: not a video that ffmpeg can read/],
+    ["no such clip", () => ["create", "a", "--clip", "none.mp4"], 1, /none\.mp4: no such file/],
+    ["a clip without a person", () => (ffmpeg("-f", "lavfi", "-i", "testsrc=d=2:s=320x240:r=25", clip("bars.mp4")), ["create", "a", "--clip", "bars.mp4"]), 1, /no person was found .* use a clip of one person/],
+    ["two people", () => (ffmpeg("-i", join(demo, "presenter.mp4"), "-vf", "split[a][b];[a][b]hstack", "-an", clip("two.mp4")), ["create", "a", "--clip", "two.mp4"]), 1, /more than one person is in view/],
+    ["three frames", () => (ffmpeg("-i", join(demo, "presenter.mp4"), "-frames:v", "3", "-an", clip("three.mp4")), ["create", "a", "--clip", "three.mp4"]), 1, /3 frames are too few/],
+    ["an unknown preset", () => ["create", "a", "--clip", "x.mp4", "--preset", "huge"], 2, /expected mini or sd15/],
+    ["an avatar that is there already", () => ["create", "./demo/presenter", "--clip", "x.mp4"], 2, /there is an avatar already/],
+    ["no such avatar", () => ["train", "nobody"], 2, /no such avatar: make one with "anchor create nobody --clip FILE"/],
+    ["a missing model file", () => ["animate", avatarWith("missing", (f) => rmSync(join(f, "body", "unet", "diffusion_pytorch_model.safetensors"))), "--motion", "./demo/new-speech.npz"], 1, /no weights there/],
+    ["a missing model folder", () => ["animate", avatarWith("partial", (f) => rmSync(join(f, "body", "vae"), { recursive: true })), "--motion", "./demo/new-speech.npz"], 2, /vae missing: train the avatar first/],
+    ["a truncated safetensors file", () => ["animate", avatarWith("short", (f) => truncateSync(join(f, "body", "vae", "diffusion_pytorch_model.safetensors"), 5000)), "--motion", "./demo/new-speech.npz"], 1, /not a usable safetensors file/],
+    ["a motion with NaN", () => {
+      const data = motion();
+      data[3 * 265 + 40] = Number.NaN;
+      writeFileSync(clip("nan.npy"), npyBytes({ shape: [20, 265], data }));
+      return ["animate", "./demo/presenter", "--motion", "nan.npy"];
+    }, 1, /bodyPose of frame 3 .* is NaN/],
+    ["a motion of the wrong width", () => (writeFileSync(clip("wide.npy"), npyBytes({ shape: [4, 10], data: new Float32Array(40) })), ["animate", "./demo/presenter", "--motion", "wide.npy"]), 1, /expected an array \[frames, 265\]/],
+    ["no motion at all", () => ["animate", "./demo/presenter"], 2, /give either a motion/],
+    ["an empty conditions folder", () => (mkdirSync(clip("empty")), ["animate", "./demo/presenter", "--conditions", "empty"]), 1, /no pictures there/],
+    ["no write permission", () => ["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"], 1, /cannot be written \(E\w+\): (you may not write there|that file system is read-only)/, { ANCHOR_HOME: "/sys" }],
+    ["libtorch missing", () => ["train", "./demo/presenter"], 1, /addon is not built .* run "npm run setup"/, { ANCHOR_TORCH_ADDON: "/nowhere/anchor_torch.node" }],
+    ["libtorch broken", () => (writeFileSync(clip("broken.node"), "no library"), ["train", "./demo/presenter"]), 1, /addon does not load/, { ANCHOR_TORCH_ADDON: join(home, "broken.node") }],
+    ["an unknown option", () => ["train", "x", "--mintues", "3"], 2, /unknown option '--mintues'/],
+    ["a number that is none", () => ["train", "./demo/presenter", "--minutes", "soon"], 2, /minutes: expected a number above 0/],
+  ];
+  for (const [what, args, code, message, env] of cases) {
+    it(what, () => {
+      const run = anchor(args(), env);
+      expect(run.err).toMatch(message);
+      expect(run.err).not.toMatch(/\n\s+at /); // no stack trace
+      expect(run.code).toBe(code);
+      expect(existsSync(join(home, "avatars", "a"))).toBe(false);
+      expect(existsSync(join(home, "avatars", "a.creating"))).toBe(false);
+      expect(Avatar.open(join(demo, "presenter")).trained).toBe(true);
+    });
+  }
+
+  // A file system of 400 kB stands for a full disk; making one needs root.
+  const disk = join(home, "disk");
+  mkdirSync(disk);
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "tmpfs", disk]).status === 0;
+  afterAll(() => {
+    if (mounted) spawnSync("umount", [disk]);
+  });
+  it.skipIf(!mounted)("a full disk (skipped where no file system can be mounted)", () => {
+    const run = anchor(["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"], { ANCHOR_HOME: disk });
+    expect(run.err).toMatch(/disk (is )?full/);
+    expect(run.err).not.toMatch(/\n\s+at /);
+    expect(run.code).toBe(1);
+  });
+
+  it("--json gives errors as JSON too", () => {
+    const run = anchor(["train", "nobody", "--json"]);
+    expect(JSON.parse(run.out).error).toMatchObject({ code: "NO_AVATAR" });
+  });
+});
+
+describe("doctor", () => {
+  it("finds everything the default path needs", () => {
+    const { code, out, err } = anchor(["doctor", "--json"]);
+    expect(code, err).toBe(0);
+    const d = JSON.parse(out);
+    expect(d.ok).toBe(true);
+    expect(d.checks.map((c: { what: string }) => c.what)).toContain("landmark detector");
+  });
+});
