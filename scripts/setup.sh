@@ -27,7 +27,7 @@ command -v g++ >/dev/null || missing+=(g++)
 { command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
 if [ "$torch_at" = system ]; then
   [ -e /usr/include/torch/csrc/api/include/torch/torch.h ] || missing+=(libtorch-dev)
-  # libtorch-dev alone multiplies matrices by the reference BLAS, seven times slower (docs/design/engine.md).
+  # libtorch-dev alone multiplies matrices by the reference BLAS, several times slower (docs/design/engine.md).
   ls /usr/lib/*/libopenblas.so.0 >/dev/null 2>&1 || missing+=(libopenblas0-openmp)
 else
   [ -e "$torch_at/include/ATen/core/Tensor.h" ] || fail "no libtorch at $torch_at (include/ATen/core/Tensor.h is missing): give the folder that holds include/ and lib/"

@@ -16,7 +16,10 @@ const demo = join(home, "demo");
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 function anchor(args: string[], env: Record<string, string> = {}) {
-  const run = spawnSync(process.execPath, [main, ...args], { encoding: "utf8", env: { ...process.env, ANCHOR_CALLER_DIR: home, NODE_OPTIONS: "", VITEST: "", ...env } });
+  const run = spawnSync(process.execPath, [main, ...args], {
+    encoding: "utf8",
+    env: { ...process.env, ANCHOR_CALLER_DIR: home, NODE_OPTIONS: "", VITEST: "", ...env },
+  });
   return { code: run.status, out: run.stdout, err: run.stderr };
 }
 const ffmpeg = (...args: string[]) => {
@@ -42,7 +45,8 @@ describe("demo", () => {
     expect(avatar.info.heldOutFrom).toBe(32);
     expect(readdirSync(avatar.path("clip", "frames"))).toHaveLength(40);
     expect(existsSync(avatar.path("clip", "audio.wav"))).toBe(true);
-    for (const part of ["unet", "controlnet", "vae"]) expect(JSON.parse(readFileSync(avatar.path("body", part, "config.json"), "utf8"))._class_name).toBeTruthy();
+    for (const part of ["unet", "controlnet", "vae"])
+      expect(JSON.parse(readFileSync(avatar.path("body", part, "config.json"), "utf8"))._class_name).toBeTruthy();
   });
   it("a second run keeps everything and takes no time to train", () => {
     const before = readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"));
@@ -58,7 +62,9 @@ describe("evaluate", () => {
     const { code, out, err } = anchor(["evaluate", "./demo/presenter", "--steps", "2", "--json"]);
     expect(code, err).toBe(0);
     const e = JSON.parse(out);
-    for (const at of [e.generated, e.baselines.meanFrame, e.baselines.nearestFrame]) for (const region of ["full", "moving"]) for (const key of ["psnr", "ssim", "sharpness"]) expect(at[region][key]).toEqual(expect.any(Number));
+    for (const at of [e.generated, e.baselines.meanFrame, e.baselines.nearestFrame])
+      for (const region of ["full", "moving"])
+        for (const key of ["psnr", "ssim", "sharpness"]) expect(at[region][key]).toEqual(expect.any(Number));
     for (const key of ["psnr", "ssim", "sharpness"]) expect(e.vae.full[key]).toEqual(expect.any(Number));
     for (const group of ["body", "hands", "face"]) expect(e.fit[group]).toHaveProperty("median");
     expect(e.frames).toEqual({ train: 32, heldOut: 8 });
@@ -79,7 +85,10 @@ describe("resuming", () => {
   it("an interrupted training ends with the very curve and weights of an uninterrupted one", async () => {
     const [whole, broken] = [copy("whole"), copy("broken")];
     await trainBody(whole, { steps: 9 });
-    for (const [stage, at] of [["training the VAE", 2], ["training the body model", 4]] as const) {
+    for (const [stage, at] of [
+      ["training the VAE", 2],
+      ["training the body model", 4],
+    ] as const) {
       const abort = new AbortController();
       const onProgress = (p: { stage: string; done: number }) => {
         if (p.stage === stage && p.done >= at) abort.abort();
@@ -107,7 +116,8 @@ describe("resuming", () => {
     const resumed = await animate(avatar, { ...options, out: join(home, "broken.mp4") });
     expect(resumed.reused).toBeGreaterThanOrEqual(7);
     expect(resumed.reused).toBeLessThan(whole.frames);
-    for (const frame of readdirSync(folder)) expect(readFileSync(join(folder, frame)).equals(readFileSync(avatar.path("videos", "whole", "frames", frame))), frame).toBe(true);
+    for (const frame of readdirSync(folder))
+      expect(readFileSync(join(folder, frame)).equals(readFileSync(avatar.path("videos", "whole", "frames", frame))), frame).toBe(true);
     expect(existsSync(join(home, "broken.mp4"))).toBe(true);
     expect(leakedTensors()).toBe(0);
   });
@@ -136,29 +146,118 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
     return data;
   };
   const cases: [string, () => string[], number, RegExp, Record<string, string>?][] = [
-    ["not a video", () => (writeFileSync(clip("text.mp4"), "hello"), ["create", "a", "--clip", "text.mp4"]), 1, /text\.mp4: not a video that ffmpeg can read/],
+    [
+      "not a video",
+      () => (writeFileSync(clip("text.mp4"), "hello"), ["create", "a", "--clip", "text.mp4"]),
+      1,
+      /text\.mp4: not a video that ffmpeg can read/,
+    ],
     ["no such clip", () => ["create", "a", "--clip", "none.mp4"], 1, /none\.mp4: no such file/],
-    ["a clip without a person", () => (ffmpeg("-f", "lavfi", "-i", "testsrc=d=2:s=320x240:r=25", clip("bars.mp4")), ["create", "a", "--clip", "bars.mp4"]), 1, /no person was found .* use a clip of one person/],
-    ["two people", () => (ffmpeg("-i", join(demo, "presenter.mp4"), "-vf", "split[a][b];[a][b]hstack", "-an", clip("two.mp4")), ["create", "a", "--clip", "two.mp4"]), 1, /more than one person is in view/],
-    ["three frames", () => (ffmpeg("-i", join(demo, "presenter.mp4"), "-frames:v", "3", "-an", clip("three.mp4")), ["create", "a", "--clip", "three.mp4"]), 1, /3 frames are too few/],
+    [
+      "a clip without a person",
+      () => (ffmpeg("-f", "lavfi", "-i", "testsrc=d=2:s=320x240:r=25", clip("bars.mp4")), ["create", "a", "--clip", "bars.mp4"]),
+      1,
+      /no person was found .* use a clip of one person/,
+    ],
+    [
+      "two people",
+      () => (
+        ffmpeg("-i", join(demo, "presenter.mp4"), "-vf", "split[a][b];[a][b]hstack", "-an", clip("two.mp4")),
+        ["create", "a", "--clip", "two.mp4"]
+      ),
+      1,
+      /more than one person is in view/,
+    ],
+    [
+      "three frames",
+      () => (ffmpeg("-i", join(demo, "presenter.mp4"), "-frames:v", "3", "-an", clip("three.mp4")), ["create", "a", "--clip", "three.mp4"]),
+      1,
+      /3 frames are too few/,
+    ],
     ["an unknown preset", () => ["create", "a", "--clip", "x.mp4", "--preset", "huge"], 2, /expected mini or sd15/],
     ["an avatar that is there already", () => ["create", "./demo/presenter", "--clip", "x.mp4"], 2, /there is an avatar already/],
     ["no such avatar", () => ["train", "nobody"], 2, /no such avatar: make one with "anchor create nobody --clip FILE"/],
-    ["a missing model file", () => ["animate", avatarWith("missing", (f) => rmSync(join(f, "body", "unet", "diffusion_pytorch_model.safetensors"))), "--motion", "./demo/new-speech.npz"], 1, /no weights there/],
-    ["a missing model folder", () => ["animate", avatarWith("partial", (f) => rmSync(join(f, "body", "vae"), { recursive: true })), "--motion", "./demo/new-speech.npz"], 2, /vae missing: train the avatar first/],
-    ["a truncated safetensors file", () => ["animate", avatarWith("short", (f) => truncateSync(join(f, "body", "vae", "diffusion_pytorch_model.safetensors"), 5000)), "--motion", "./demo/new-speech.npz"], 1, /not a usable safetensors file/],
-    ["a motion with NaN", () => {
-      const data = motion();
-      data[3 * 265 + 40] = Number.NaN;
-      writeFileSync(clip("nan.npy"), npyBytes({ shape: [20, 265], data }));
-      return ["animate", "./demo/presenter", "--motion", "nan.npy"];
-    }, 1, /bodyPose of frame 3 .* is NaN/],
-    ["a motion of the wrong width", () => (writeFileSync(clip("wide.npy"), npyBytes({ shape: [4, 10], data: new Float32Array(40) })), ["animate", "./demo/presenter", "--motion", "wide.npy"]), 1, /expected an array \[frames, 265\]/],
+    [
+      "a missing model file",
+      () => [
+        "animate",
+        avatarWith("missing", (f) => rmSync(join(f, "body", "unet", "diffusion_pytorch_model.safetensors"))),
+        "--motion",
+        "./demo/new-speech.npz",
+      ],
+      1,
+      /no weights there/,
+    ],
+    [
+      "a missing model folder",
+      () => [
+        "animate",
+        avatarWith("partial", (f) => rmSync(join(f, "body", "vae"), { recursive: true })),
+        "--motion",
+        "./demo/new-speech.npz",
+      ],
+      2,
+      /vae missing: train the avatar first/,
+    ],
+    [
+      "a truncated safetensors file",
+      () => [
+        "animate",
+        avatarWith("short", (f) => truncateSync(join(f, "body", "vae", "diffusion_pytorch_model.safetensors"), 5000)),
+        "--motion",
+        "./demo/new-speech.npz",
+      ],
+      1,
+      /not a usable safetensors file/,
+    ],
+    [
+      "a motion with NaN",
+      () => {
+        const data = motion();
+        data[3 * 265 + 40] = Number.NaN;
+        writeFileSync(clip("nan.npy"), npyBytes({ shape: [20, 265], data }));
+        return ["animate", "./demo/presenter", "--motion", "nan.npy"];
+      },
+      1,
+      /bodyPose of frame 3 .* is NaN/,
+    ],
+    [
+      "a motion of the wrong width",
+      () => (
+        writeFileSync(clip("wide.npy"), npyBytes({ shape: [4, 10], data: new Float32Array(40) })),
+        ["animate", "./demo/presenter", "--motion", "wide.npy"]
+      ),
+      1,
+      /expected an array \[frames, 265\]/,
+    ],
     ["no motion at all", () => ["animate", "./demo/presenter"], 2, /give either a motion/],
-    ["an empty conditions folder", () => (mkdirSync(clip("empty")), ["animate", "./demo/presenter", "--conditions", "empty"]), 1, /no pictures there/],
-    ["no write permission", () => ["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"], 1, /cannot be written \(E\w+\): (you may not write there|that file system is read-only)/, { ANCHOR_HOME: "/sys" }],
-    ["libtorch missing", () => ["train", "./demo/presenter"], 1, /addon is not built .* run "npm run setup"/, { ANCHOR_TORCH_ADDON: "/nowhere/anchor_torch.node" }],
-    ["libtorch broken", () => (writeFileSync(clip("broken.node"), "no library"), ["train", "./demo/presenter"]), 1, /addon does not load/, { ANCHOR_TORCH_ADDON: join(home, "broken.node") }],
+    [
+      "an empty conditions folder",
+      () => (mkdirSync(clip("empty")), ["animate", "./demo/presenter", "--conditions", "empty"]),
+      1,
+      /no pictures there/,
+    ],
+    [
+      "no write permission",
+      () => ["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"],
+      1,
+      /cannot be written \(E\w+\): (you may not write there|that file system is read-only)/,
+      { ANCHOR_HOME: "/sys" },
+    ],
+    [
+      "libtorch missing",
+      () => ["train", "./demo/presenter"],
+      1,
+      /addon is not built .* run "npm run setup"/,
+      { ANCHOR_TORCH_ADDON: "/nowhere/anchor_torch.node" },
+    ],
+    [
+      "libtorch broken",
+      () => (writeFileSync(clip("broken.node"), "no library"), ["train", "./demo/presenter"]),
+      1,
+      /addon does not load/,
+      { ANCHOR_TORCH_ADDON: join(home, "broken.node") },
+    ],
     ["an unknown option", () => ["train", "x", "--mintues", "3"], 2, /unknown option '--mintues'/],
     ["a number that is none", () => ["train", "./demo/presenter", "--minutes", "soon"], 2, /minutes: expected a number above 0/],
   ];

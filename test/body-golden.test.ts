@@ -42,7 +42,18 @@ const large = caseFolder("smplx_forward");
 describe.skipIf(large === undefined)("SMPL-X forward (fixture outside the project: skipped where ../shared/golden is absent)", () => {
   if (large === undefined) return;
   const g = new GoldenCase("smplx_forward");
-  const names = { betas: "betas", expression: "expression", globalOrient: "global_orient", bodyPose: "body_pose", jawPose: "jaw_pose", leyePose: "leye_pose", reyePose: "reye_pose", leftHandPose: "left_hand_pose", rightHandPose: "right_hand_pose", transl: "transl" } as const;
+  const names = {
+    betas: "betas",
+    expression: "expression",
+    globalOrient: "global_orient",
+    bodyPose: "body_pose",
+    jawPose: "jaw_pose",
+    leyePose: "leye_pose",
+    reyePose: "reye_pose",
+    leftHandPose: "left_hand_pose",
+    rightHandPose: "right_hand_pose",
+    transl: "transl",
+  } as const;
   for (const [variant, v] of Object.entries(g.json.variants as Record<string, any>)) {
     it(`${variant}: ${v.meaning}`, () =>
       scope(() => {
@@ -68,13 +79,26 @@ describe.skipIf(large === undefined)("SMPL-X forward (fixture outside the projec
         g.expectClose(`${variant}.v_shaped`, out.vShaped.detach().expand([4, ...out.vShaped.shape.slice(1)]), "v_shaped");
 
         const points = out.joints.indexSelect(1, g.input(`${variant}.joint_map`)).add(fromData(new Float32Array([0.05, 0.1, 12]), [3]));
-        const xy = points.narrow(2, 0, 2).div(points.narrow(2, 2, 1)).mul(5000).add(fromData(new Float32Array([640, 360]), [2]));
+        const xy = points
+          .narrow(2, 0, 2)
+          .div(points.narrow(2, 2, 1))
+          .mul(5000)
+          .add(fromData(new Float32Array([640, 360]), [2]));
         g.expectClose(`${variant}.keypoints_2d`, xy.detach(), "keypoints_2d");
-        const loss = xy.sub(g.input(`${variant}.target`)).square().sum(2).mul(g.input(`${variant}.conf`)).sum().mul(1e-4 / 4);
+        const loss = xy
+          .sub(g.input(`${variant}.target`))
+          .square()
+          .sum(2)
+          .mul(g.input(`${variant}.conf`))
+          .sum()
+          .mul(1e-4 / 4);
         const wanted = g.output(`${variant}.loss`).item();
         expect(Math.abs(loss.item() - wanted) / wanted).toBeLessThanOrEqual(g.json.tolerance.loss.rel);
         const leaves = Object.entries(names).filter(([ours]) => ours in parameters);
-        const gradients = grad(loss, leaves.map(([ours]) => (parameters as unknown as Record<string, Tensor>)[ours]));
+        const gradients = grad(
+          loss,
+          leaves.map(([ours]) => (parameters as unknown as Record<string, Tensor>)[ours]),
+        );
         leaves.forEach(([, theirs], i) => {
           const reference = g.outputs.get(`${variant}.grad.${theirs}`);
           if (!reference) return;

@@ -1,7 +1,20 @@
 /** The diffusion models, samplers and the training step against numbers computed by diffusers and the original's code. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { AdamW, backward, clipGradNorm, fromData, Generator, grad, liveTensors, loadSafetensors, noGrad, scope, tensor, type Tensor } from "@make-your-anchor/torch";
+import {
+  AdamW,
+  backward,
+  clipGradNorm,
+  fromData,
+  Generator,
+  grad,
+  liveTensors,
+  loadSafetensors,
+  noGrad,
+  scope,
+  tensor,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import {
   AutoencoderKL,
   bodyLoss,
@@ -53,7 +66,10 @@ describe("golden", () => {
         const residuals = net.forward(g.input("sample"), g.input("timesteps"), g.input("encoder_hidden_states"), condition, { scale });
         residuals.down.forEach((t, i) => g.expectClose(`scale${scale}.down.${i}`, t));
         g.expectClose(`scale${scale}.mid`, residuals.mid);
-        g.expectClose(`scale${scale}.unet_output`, unet.forward(g.input("sample"), g.input("timesteps"), g.input("encoder_hidden_states"), residuals));
+        g.expectClose(
+          `scale${scale}.unet_output`,
+          unet.forward(g.input("sample"), g.input("timesteps"), g.input("encoder_hidden_states"), residuals),
+        );
       }
     }));
 
@@ -73,7 +89,10 @@ describe("golden", () => {
       g.expectClose("mid", unfold(residuals.mid), "residuals");
       g.expectClose("unet_no_residuals", unfold(unet.forwardFrames(sample, frames, t, context)));
       g.expectClose("unet_with_residuals", unfold(unet.forwardFrames(sample, frames, t, context, residuals)));
-      g.expectClose("unet_with_residuals_not_aliased", unfold(unet.forwardFrames(sample, frames, t, context, residuals, { aliased: false })));
+      g.expectClose(
+        "unet_with_residuals_not_aliased",
+        unfold(unet.forwardFrames(sample, frames, t, context, residuals, { aliased: false })),
+      );
     }));
 
   for (const names of ["vae", "vae_legacy_names"]) {
@@ -99,7 +118,9 @@ describe("golden", () => {
     images.forEach((image, i) => g.expectClose(`${["square", "wide"][i]}.crop_u8`, clipCrop(image).data));
     noGrad(() => {
       const pixels = clipPixels(images);
-      ["square", "wide"].forEach((name, i) => g.expectClose(`${name}.pixel_values_sample`, pixels.select(0, i).slice(1, 0, null, 7).slice(2, 0, null, 7)));
+      ["square", "wide"].forEach((name, i) =>
+        g.expectClose(`${name}.pixel_values_sample`, pixels.select(0, i).slice(1, 0, null, 7).slice(2, 0, null, 7)),
+      );
       const { lastHiddenState, pooled } = CLIPVisionModel.fromPretrained(g.path("image_encoder")).forward(pixels);
       g.expectClose("last_hidden_state", lastHiddenState);
       g.expectClose("pooler_output", pooled, "last_hidden_state");
@@ -134,13 +155,22 @@ describe("golden", () => {
             const samples: Tensor[] = [];
             const cleans: Tensor[] = [];
             s.timesteps(steps).forEach((t, i) => {
-              const { previous, clean } = s.step(g.input("model_outputs").select(0, i), t, x, steps, { eta, noise: g.input("variance_noise").select(0, i) });
+              const { previous, clean } = s.step(g.input("model_outputs").select(0, i), t, x, steps, {
+                eta,
+                noise: g.input("variance_noise").select(0, i),
+              });
               samples.push(previous);
               cleans.push(clean);
               x = previous;
             });
-            g.expectClose(`ddim.${prediction_type}.eta${eta}.samples`, samples.flatMap((t) => [...t.floats()]));
-            g.expectClose(`ddim.${prediction_type}.eta${eta}.pred_original`, cleans.flatMap((t) => [...t.floats()]));
+            g.expectClose(
+              `ddim.${prediction_type}.eta${eta}.samples`,
+              samples.flatMap((t) => [...t.floats()]),
+            );
+            g.expectClose(
+              `ddim.${prediction_type}.eta${eta}.pred_original`,
+              cleans.flatMap((t) => [...t.floats()]),
+            );
           }));
       }
       for (const timestep_spacing of ["linspace", "leading"] as const) {
@@ -151,7 +181,10 @@ describe("golden", () => {
             g.expectClose(`unipc.${timestep_spacing}.sigmas`, s.sigmas);
             let x = g.input("initial_sample");
             const samples = s.timesteps.map((_, i) => (x = s.step(g.input("model_outputs").select(0, i), x)));
-            g.expectClose(`unipc.${prediction_type}.${timestep_spacing}.samples`, samples.flatMap((t) => [...t.floats()]));
+            g.expectClose(
+              `unipc.${prediction_type}.${timestep_spacing}.samples`,
+              samples.flatMap((t) => [...t.floats()]),
+            );
           }));
       }
     }
@@ -167,7 +200,9 @@ describe("golden", () => {
     const g = new GoldenCase("windows");
     const data = JSON.parse(readFileSync(g.path("windows.json"), "utf8"));
     for (const c of data.get_overlap_slide_window_indices) {
-      const got = overlapWindows(c.video_length, c.window_size, c.window_overlap).map(({ from, to }) => Array.from({ length: to - from }, (_, i) => from + i));
+      const got = overlapWindows(c.video_length, c.window_size, c.window_overlap).map(({ from, to }) =>
+        Array.from({ length: to - from }, (_, i) => from + i),
+      );
       expect(got).toEqual(c.windows);
     }
     for (const c of data.get_slide_window_indices) {
@@ -326,7 +361,13 @@ describe("what the fixtures cannot see", () => {
 
   it("a ControlNet starts as the identity: its residuals are zero", () =>
     noGrad(() => {
-      const config = { block_out_channels: [8, 16], down_block_types: ["CrossAttnDownBlock2D", "DownBlock2D"], norm_num_groups: 4, cross_attention_dim: 8, attention_head_dim: 2 };
+      const config = {
+        block_out_channels: [8, 16],
+        down_block_types: ["CrossAttnDownBlock2D", "DownBlock2D"],
+        norm_num_groups: 4,
+        cross_attention_dim: 8,
+        attention_head_dim: 2,
+      };
       using g = new Generator(1);
       const unet = new UNet2DConditionModel({ ...config, up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D"] }).initialize(g);
       const net = new ControlNetModel({ ...config, conditioning_embedding_out_channels: [4, 8] }).initialize(g).copyFrom(unet);

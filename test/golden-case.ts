@@ -15,7 +15,8 @@ interface Tolerance {
 const roots = ["./golden/", "../../shared/golden/"].map((r) => fileURLToPath(new URL(r, import.meta.url)));
 
 /** Where a case lies: the small ones in the project, the large ones beside it; undefined when it is nowhere. */
-export const caseFolder = (name: string): string | undefined => roots.map((r) => join(r, name)).find((f) => existsSync(join(f, "case.json")));
+export const caseFolder = (name: string): string | undefined =>
+  roots.map((r) => join(r, name)).find((f) => existsSync(join(f, "case.json")));
 
 export class GoldenCase {
   readonly folder: string;
@@ -72,6 +73,9 @@ export class GoldenCase {
       if (!(difference <= allowed)) missed++;
       if (!(difference <= worst)) [worst, at] = [difference, i];
     }
-    expect(missed, `${name}: ${missed} of ${b.length} beyond ${JSON.stringify(t)}; worst ${worst} at ${at}: got ${a[at]}, expected ${b[at]}`).toBe(0);
+    expect(
+      missed,
+      `${name}: ${missed} of ${b.length} beyond ${JSON.stringify(t)}; worst ${worst} at ${at}: got ${a[at]}, expected ${b[at]}`,
+    ).toBe(0);
   }
 }

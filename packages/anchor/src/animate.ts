@@ -65,12 +65,22 @@ interface Source {
 const videoExtensions = new Set([".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"]);
 
 async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
-  if ((o.motion === undefined) === (o.conditions === undefined)) throw new AnchorError("OPTION", "give either a motion (--motion FILE) or ready condition pictures (--conditions FOLDER)", { misuse: true });
+  if ((o.motion === undefined) === (o.conditions === undefined))
+    throw new AnchorError("OPTION", "give either a motion (--motion FILE) or ready condition pictures (--conditions FOLDER)", {
+      misuse: true,
+    });
   if (o.conditions !== undefined) {
     const files = pictureFiles(o.conditions);
     if (files.length === 0) throw new AnchorError("NO_CONDITIONS", `${o.conditions}: no pictures there (.png, .jpg, .webp)`);
     const marks = files.map((f) => `${basename(f)}:${statSync(f).size}`).join();
-    return { frames: files.length, fps: o.fps ?? avatar.info.fps, condition: (i) => readImage(files[i]), identity: `conditions ${resolve(o.conditions)} ${marks}`, notes: [], dispose: () => {} };
+    return {
+      frames: files.length,
+      fps: o.fps ?? avatar.info.fps,
+      condition: (i) => readImage(files[i]),
+      identity: `conditions ${resolve(o.conditions)} ${marks}`,
+      notes: [],
+      dispose: () => {},
+    };
   }
   const path = o.motion!;
   const own = loadMotion(avatar.motionPath);
@@ -105,7 +115,16 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
   const renderer = new ConditionRenderer(avatar.info.bodyModel, own.camera!, avatar.info.resolution);
   const placed = retarget(renderer, motion, own);
   const hash = createHash("sha256");
-  for (const a of [placed.transl, placed.globalOrient, placed.bodyPose, placed.jawPose, placed.leftHandPose, placed.rightHandPose, placed.expression]) hash.update(a);
+  for (const a of [
+    placed.transl,
+    placed.globalOrient,
+    placed.bodyPose,
+    placed.jawPose,
+    placed.leftHandPose,
+    placed.rightHandPose,
+    placed.expression,
+  ])
+    hash.update(a);
   return {
     frames: placed.frames,
     fps: avatar.info.fps,
@@ -126,8 +145,17 @@ const weightsMark = (avatar: Avatar): string =>
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
   const started = performance.now();
-  if (!avatar.trained) throw new AnchorError("NOT_TRAINED", `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`, { misuse: true });
-  for (const [name, v] of [["frames", o.frames], ["steps", o.steps], ["fps", o.fps]] as const) {
+  if (!avatar.trained)
+    throw new AnchorError(
+      "NOT_TRAINED",
+      `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`,
+      { misuse: true },
+    );
+  for (const [name, v] of [
+    ["frames", o.frames],
+    ["steps", o.steps],
+    ["fps", o.fps],
+  ] as const) {
     if (v !== undefined && !(v > 0)) throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
@@ -139,7 +167,11 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     const framesFolder = join(folder, "frames");
     const video = o.out ? resolve(o.out) : join(folder, "video.mp4");
     if (!existsSync(dirname(video))) throw new AnchorError("FILE", `${dirname(video)}: no such folder for the video`, { misuse: true });
-    const identity = createHash("sha256").update(JSON.stringify([source.identity, weightsMark(avatar), o.steps, o.guidanceScale, o.seed, o.windowSize, o.windowOverlap, count])).digest("hex");
+    const identity = createHash("sha256")
+      .update(
+        JSON.stringify([source.identity, weightsMark(avatar), o.steps, o.guidanceScale, o.seed, o.windowSize, o.windowOverlap, count]),
+      )
+      .digest("hex");
     const jobPath = join(folder, "job.json");
     const same = !o.fresh && existsSync(jobPath) && (readJson(jobPath) as { identity?: string }).identity === identity;
     if (!same) {

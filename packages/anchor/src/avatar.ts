@@ -39,7 +39,8 @@ export const toolVersion = "make-your-anchor 0.1.0";
 /** Where avatars of that name lie: `avatars/NAME` under the working folder; a NAME with a slash is a path of its own. */
 export function avatarPath(name: string, workingFolder: string): string {
   if (name.includes("/") || name.includes("\\")) return resolve(workingFolder, name);
-  if (!/^[\w.-]+$/u.test(name) || name.startsWith(".")) throw new AnchorError("NAME", `"${name}": an avatar's name holds letters, digits, "-", "_" and "." only`, { misuse: true });
+  if (!/^[\w.-]+$/u.test(name) || name.startsWith("."))
+    throw new AnchorError("NAME", `"${name}": an avatar's name holds letters, digits, "-", "_" and "." only`, { misuse: true });
   return join(workingFolder, "avatars", name);
 }
 
@@ -68,7 +69,10 @@ export class Avatar {
     const parsed = avatarSchema.safeParse(readJson(path));
     if (!parsed.success) {
       const issue = parsed.error.issues[0];
-      throw new AnchorError("AVATAR_FILE", `${path}: ${issue.path.join(".")}: ${issue.message}; was it edited, or made by another version?`);
+      throw new AnchorError(
+        "AVATAR_FILE",
+        `${path}: ${issue.path.join(".")}: ${issue.message}; was it edited, or made by another version?`,
+      );
     }
     return new Avatar(folder, parsed.data);
   }

@@ -14,7 +14,14 @@ export class ConditionRenderer {
     this.poser = new Poser(data);
     this.raster = new Rasteriser(data.faces);
     const scale = size / Math.max(camera.width, camera.height);
-    this.camera = { ...camera, width: Math.round(camera.width * scale), height: Math.round(camera.height * scale), focal: camera.focal * scale, cx: camera.cx * scale, cy: camera.cy * scale };
+    this.camera = {
+      ...camera,
+      width: Math.round(camera.width * scale),
+      height: Math.round(camera.height * scale),
+      focal: camera.focal * scale,
+      cx: camera.cx * scale,
+      cy: camera.cy * scale,
+    };
   }
   render(motion: Motion, frame: number, options: RasterOptions & { betas?: Float32Array } = {}): RgbImage {
     return this.raster.render(this.poser.pose(motion, frame, options.betas).vertices, this.camera, options);

@@ -34,7 +34,10 @@ interface Observed {
   info: Omit<AvatarInfo, "created">;
 }
 
-const nullable = (s: { median: number; p95: number }) => ({ median: Number.isFinite(s.median) ? s.median : null, p95: Number.isFinite(s.p95) ? s.p95 : null });
+const nullable = (s: { median: number; p95: number }) => ({
+  median: Number.isFinite(s.median) ? s.median : null,
+  p95: Number.isFinite(s.p95) ? s.p95 : null,
+});
 
 /**
  * Makes an avatar folder from a clip. Interrupted, the same call goes on where it stopped.
@@ -44,14 +47,21 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   const preset = presets[o.preset ?? "mini"];
   const modelName = o.bodyModel && o.bodyModel !== "mannequin" ? resolve(o.bodyModel) : "mannequin";
   if (Avatar.exists(folder) && !o.force) {
-    throw new AnchorError("EXISTS", `${folder}: there is an avatar already: choose another name, or replace it with --force`, { misuse: true });
+    throw new AnchorError("EXISTS", `${folder}: there is an avatar already: choose another name, or replace it with --force`, {
+      misuse: true,
+    });
   }
   const data = bodyModel(modelName); // fails early on an unusable file
   const work = `${folder}.creating`;
   const statePath = `${work}/observed.json`;
   const source = resolve(o.clip);
   const before = existsSync(statePath) ? (readJson(statePath) as Observed) : undefined;
-  const resumable = before && before.source === source && before.preset === preset.name && before.bodyModel === modelName && existsSync(`${work}/motion.npz`);
+  const resumable =
+    before &&
+    before.source === source &&
+    before.preset === preset.name &&
+    before.bodyModel === modelName &&
+    existsSync(`${work}/motion.npz`);
   if (!resumable) rmSync(work, { recursive: true, force: true });
   try {
     const info = resumable ? before.info : await observeAndFit();
@@ -99,8 +109,18 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   async function given(path: string) {
     const info = await probeVideo(source);
     const motion: Motion = loadMotion(path);
-    if (!motion.camera) throw new AnchorError("NO_CAMERA", `${path}: the motion has no camera, so the mesh cannot be laid over the clip; leave --motion out and let the body be fitted`, { misuse: true });
-    if (info.width !== info.height) throw new AnchorError("NOT_SQUARE", `${source}: a clip that comes with its own motion must be square, it is ${info.width}x${info.height}`, { misuse: true });
+    if (!motion.camera)
+      throw new AnchorError(
+        "NO_CAMERA",
+        `${path}: the motion has no camera, so the mesh cannot be laid over the clip; leave --motion out and let the body be fitted`,
+        { misuse: true },
+      );
+    if (info.width !== info.height)
+      throw new AnchorError(
+        "NOT_SQUARE",
+        `${source}: a clip that comes with its own motion must be square, it is ${info.width}x${info.height}`,
+        { misuse: true },
+      );
     const none = { median: Number.NaN, p95: Number.NaN };
     const report: FitReport = { body: none, hands: none, face: none, bridged: { body: 0, leftHand: 0, rightHand: 0, face: 0 } };
     return { motion, report, info, crop: { x: 0, y: 0, width: info.width, height: info.height } };
@@ -120,7 +140,11 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
         if (!existsSync(avatar.condition(i))) await writePng(avatar.condition(i), renderer.render(motion, i));
         o.onProgress?.({ stage: "drawing conditions", done: ++i, total: info.frames });
       }
-      if (i < info.frames) throw new AnchorError("CLIP_CHANGED", `${source}: ${i} frames where ${info.frames} were before: did the clip change? Type the command again`);
+      if (i < info.frames)
+        throw new AnchorError(
+          "CLIP_CHANGED",
+          `${source}: ${i} frames where ${info.frames} were before: did the clip change? Type the command again`,
+        );
     } finally {
       renderer.dispose();
     }

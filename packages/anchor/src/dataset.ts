@@ -18,7 +18,11 @@ export class PictureSet {
     const planes: Uint8Array[] = [];
     for (const path of paths) {
       const image = await readImage(path);
-      if (image.width !== size || image.height !== size) throw new AnchorError("FRAME_SIZE", `${path}: expected ${size}x${size} pixels, got ${image.width}x${image.height}; make the avatar again with "anchor create --force"`);
+      if (image.width !== size || image.height !== size)
+        throw new AnchorError(
+          "FRAME_SIZE",
+          `${path}: expected ${size}x${size} pixels, got ${image.width}x${image.height}; make the avatar again with "anchor create --force"`,
+        );
       planes.push(toPlanes(image));
     }
     return new PictureSet(size, planes);
@@ -61,7 +65,13 @@ const range = (from: number, to: number) => Array.from({ length: to - from }, (_
 export async function loadFrames(avatar: Avatar, from: number, to: number): Promise<{ frames: PictureSet; conditions: PictureSet }> {
   const size = avatar.info.resolution;
   return {
-    frames: await PictureSet.load(range(from, to).map((i) => avatar.frame(i)), size),
-    conditions: await PictureSet.load(range(from, to).map((i) => avatar.condition(i)), size),
+    frames: await PictureSet.load(
+      range(from, to).map((i) => avatar.frame(i)),
+      size,
+    ),
+    conditions: await PictureSet.load(
+      range(from, to).map((i) => avatar.condition(i)),
+      size,
+    ),
   };
 }

@@ -23,17 +23,39 @@ export interface Diagnosis {
 export async function diagnose(): Promise<Diagnosis> {
   const checks: Check[] = [];
   const major = Number(process.versions.node.split(".")[0]);
-  checks.push({ what: "Node", ok: major >= 24, detail: process.versions.node, wayOut: 'run the command through "npm run -s anchor --", which brings Node 24' });
+  checks.push({
+    what: "Node",
+    ok: major >= 24,
+    detail: process.versions.node,
+    wayOut: 'run the command through "npm run -s anchor --", which brings Node 24',
+  });
   for (const tool of ["ffmpeg", "ffprobe"]) {
     const run = spawnSync(tool, ["-version"], { encoding: "utf8" });
-    checks.push({ what: tool, ok: run.status === 0, detail: run.status === 0 ? (run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "") : "not found", wayOut: 'run "npm run setup", or "apt-get install ffmpeg"' });
+    checks.push({
+      what: tool,
+      ok: run.status === 0,
+      detail: run.status === 0 ? (run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "") : "not found",
+      wayOut: 'run "npm run setup", or "apt-get install ffmpeg"',
+    });
   }
   try {
     const { engineInfo, ones, scope } = await import("@make-your-anchor/torch");
     const info = engineInfo();
-    const works = scope(() => ones([2, 2]).matmul(ones([2, 2])).sum().item() === 8);
+    const works = scope(
+      () =>
+        ones([2, 2])
+          .matmul(ones([2, 2]))
+          .sum()
+          .item() === 8,
+    );
     checks.push({ what: "engine", ok: works, detail: `libtorch ${info.version}, ${info.threads} threads` });
-    checks.push({ what: "CUDA", ok: info.cuda, optional: true, detail: info.cuda ? "available" : "not available: everything runs on the CPU", wayOut: "build against a CUDA libtorch: LIBTORCH=/path/to/libtorch npm run setup" });
+    checks.push({
+      what: "CUDA",
+      ok: info.cuda,
+      optional: true,
+      detail: info.cuda ? "available" : "not available: everything runs on the CPU",
+      wayOut: "build against a CUDA libtorch: LIBTORCH=/path/to/libtorch npm run setup",
+    });
   } catch (error) {
     checks.push({ what: "engine", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });
   }

@@ -48,14 +48,20 @@ const all = (set: PictureSet): Planes[] => Array.from({ length: set.length }, (_
 
 /** Renders the held-out frames and compares. */
 export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): Promise<Evaluation> {
-  if (!avatar.trained) throw new AnchorError("NOT_TRAINED", `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`, { misuse: true });
+  if (!avatar.trained)
+    throw new AnchorError(
+      "NOT_TRAINED",
+      `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`,
+      { misuse: true },
+    );
   const { heldOutFrom, frames: total, resolution: size } = avatar.info;
   const train = all((await loadFrames(avatar, 0, heldOutFrom)).frames);
   const held = await loadFrames(avatar, heldOutFrom, total);
   const truth = all(held.frames);
   const mask = movingRegion([...train, ...truth], size);
   const moving = mask.reduce((a, b) => a + b, 0);
-  if (moving === 0) throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
+  if (moving === 0)
+    throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
 
   const made: Planes[] = [];
   for await (const { index, image } of generateFrames(avatar, {

@@ -34,7 +34,7 @@ export function writeFileAtomic(path: string, content: string | Uint8Array): voi
     const fd = openSync(temporary, "w");
     try {
       const bytes = typeof content === "string" ? Buffer.from(content) : content;
-      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+      for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

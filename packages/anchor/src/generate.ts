@@ -22,7 +22,10 @@ export interface GenerateOptions {
 }
 
 /** Frames one by one, in order, in memory bounded by the window. */
-export async function* generateFrames(avatar: Avatar, o: GenerateOptions): AsyncGenerator<{ index: number; image: RgbImage }, void, undefined> {
+export async function* generateFrames(
+  avatar: Avatar,
+  o: GenerateOptions,
+): AsyncGenerator<{ index: number; image: RgbImage }, void, undefined> {
   const body = loadBody(avatar);
   const owned: Tensor[] = [];
   const own = (t: Tensor) => {

@@ -61,7 +61,20 @@ function ssimMap(a: Planes, b: Planes, size: number): Float64Array {
     const x = Float64Array.from(a.subarray(c * n, (c + 1) * n), (v) => v / 255);
     const y = Float64Array.from(b.subarray(c * n, (c + 1) * n), (v) => v / 255);
     const [mx, my] = [blur(x, size), blur(y, size)];
-    const [xx, yy, xy] = [blur(x.map((v) => v * v), size), blur(y.map((v) => v * v), size), blur(x.map((v, i) => v * y[i]), size)];
+    const [xx, yy, xy] = [
+      blur(
+        x.map((v) => v * v),
+        size,
+      ),
+      blur(
+        y.map((v) => v * v),
+        size,
+      ),
+      blur(
+        x.map((v, i) => v * y[i]),
+        size,
+      ),
+    ];
     for (let i = 0; i < n; i++) {
       const [vx, vy, cov] = [xx[i] - mx[i] ** 2, yy[i] - my[i] ** 2, xy[i] - mx[i] * my[i]];
       out[i] += ((2 * mx[i] * my[i] + c1) * (2 * cov + c2)) / ((mx[i] ** 2 + my[i] ** 2 + c1) * (vx + vy + c2)) / 3;

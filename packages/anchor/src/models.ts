@@ -77,7 +77,11 @@ export function loadBody(avatar: Avatar): LoadedBody {
   const folder = avatar.path("body");
   const missing = bodyParts.filter((p) => !existsSync(join(folder, p)));
   if (missing.length > 0) {
-    throw new AnchorError("NOT_TRAINED", `${folder}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} body"`, { misuse: true });
+    throw new AnchorError(
+      "NOT_TRAINED",
+      `${folder}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} body"`,
+      { misuse: true },
+    );
   }
   const unet = UNet3DConditionModel.fromPretrained(join(folder, "unet"));
   const controlnet = ControlNetModel.fromPretrained(join(folder, "controlnet"));
@@ -103,7 +107,11 @@ export function saveScheduler(folder: string, config: object): void {
 /** What diffusers wants to find in a config beside our keys. */
 export const diffusersConfig = (m: UNet2DConditionModel | ControlNetModel | AutoencoderKL): object => {
   const extra: Record<string, object> = {
-    AutoencoderKL: { down_block_types: m.config.block_out_channels && (m.config.block_out_channels as number[]).map(() => "DownEncoderBlock2D"), up_block_types: (m.config.block_out_channels as number[]).map(() => "UpDecoderBlock2D"), act_fn: "silu" },
+    AutoencoderKL: {
+      down_block_types: m.config.block_out_channels && (m.config.block_out_channels as number[]).map(() => "DownEncoderBlock2D"),
+      up_block_types: (m.config.block_out_channels as number[]).map(() => "UpDecoderBlock2D"),
+      act_fn: "silu",
+    },
   };
   const name = m instanceof AutoencoderKL ? "AutoencoderKL" : m instanceof ControlNetModel ? "ControlNetModel" : "UNet2DConditionModel";
   const config: Record<string, unknown> = { _class_name: name, ...extra[name], ...m.config };

@@ -24,11 +24,14 @@ export const observedSize = 512;
 /** Fewer frames teach nothing: half a second. */
 const fewestFrames = 15;
 
-const faceCenter = (p: PersonLandmarks): [number, number] | undefined => (p.face ? [p.face.box[0] + p.face.box[2] / 2, p.face.box[1] + p.face.box[3] / 2] : undefined);
+const faceCenter = (p: PersonLandmarks): [number, number] | undefined =>
+  p.face ? [p.face.box[0] + p.face.box[2] / 2, p.face.box[1] + p.face.box[3] / 2] : undefined;
 
 /** Largest side first: who fills most of the picture is who the clip is about. */
 function mainPeople(d: Detection, picture: { width: number; height: number }): PersonLandmarks[] {
-  return d.people.filter((p) => p.face && p.face.score > 0.4 && p.face.box[3] > 0.03 * picture.height).sort((a, b) => b.face!.box[3] - a.face!.box[3]);
+  return d.people
+    .filter((p) => p.face && p.face.score > 0.4 && p.face.box[3] > 0.03 * picture.height)
+    .sort((a, b) => b.face!.box[3] - a.face!.box[3]);
 }
 
 /** A square around head, shoulders and hands, from a few frames spread over the clip. */
@@ -38,7 +41,14 @@ async function findCrop(path: string, info: VideoInfo, detector: Detector, o: Wo
   const [width, height] = [Math.round(info.width * scale), Math.round(info.height * scale)];
   const frames: RgbImage[] = [];
   const every = info.durationSeconds / looks;
-  for await (const frame of decodeVideo(path, { fps: Math.min(info.fps, 1 / Math.max(1e-3, every)), width, height, maxFrames: looks, signal: o.signal })) frames.push(frame);
+  for await (const frame of decodeVideo(path, {
+    fps: Math.min(info.fps, 1 / Math.max(1e-3, every)),
+    width,
+    height,
+    maxFrames: looks,
+    signal: o.signal,
+  }))
+    frames.push(frame);
   const xs: [number, number][] = [];
   const ys: [number, number][] = [];
   const faces: [number, number][] = [];
@@ -54,23 +64,45 @@ async function findCrop(path: string, info: VideoInfo, detector: Detector, o: Wo
     const p = people[0];
     const [fx, fy] = faceCenter(p)!;
     const size = p.face!.box[3];
-    const points = [...p.body.slice(0, 13).filter((b) => b && b.score > 0.3), ...(p.leftHand?.points ?? []), ...(p.rightHand?.points ?? [])] as { x: number; y: number }[];
+    const points = [
+      ...p.body.slice(0, 13).filter((b) => b && b.score > 0.3),
+      ...(p.leftHand?.points ?? []),
+      ...(p.rightHand?.points ?? []),
+    ] as { x: number; y: number }[];
     xs.push([Math.min(fx - 1.6 * size, ...points.map((q) => q.x)), Math.max(fx + 1.6 * size, ...points.map((q) => q.x))]);
     ys.push([fy - 1.3 * size, Math.max(fy + 2 * size, ...points.map((q) => q.y))]);
     faces.push([fx, fy]);
     o.onProgress?.({ stage: "finding the person", done: i + 1, total: frames.length });
   });
   if (seen < Math.max(1, frames.length / 3)) {
-    throw new AnchorError("NO_PERSON", `${path}: no person was found (a face in ${seen} of ${frames.length} frames looked at): use a clip of one person facing the camera, lit well, head and hands in view`);
+    throw new AnchorError(
+      "NO_PERSON",
+      `${path}: no person was found (a face in ${seen} of ${frames.length} frames looked at): use a clip of one person facing the camera, lit well, head and hands in view`,
+    );
   }
   if (crowded > seen / 3) {
-    throw new AnchorError("TWO_PEOPLE", `${path}: more than one person is in view (in ${crowded} of ${seen} frames looked at): cut or crop the clip so that only the one to learn is seen`);
+    throw new AnchorError(
+      "TWO_PEOPLE",
+      `${path}: more than one person is in view (in ${crowded} of ${seen} frames looked at): cut or crop the clip so that only the one to learn is seen`,
+    );
   }
   const quantile = (v: number[], q: number) => v.sort((a, b) => a - b)[Math.min(v.length - 1, Math.round(q * (v.length - 1)))];
-  const left = quantile(xs.map((x) => x[0]), 0.1);
-  const right = quantile(xs.map((x) => x[1]), 0.9);
-  const top = quantile(ys.map((y) => y[0]), 0.1);
-  const bottom = quantile(ys.map((y) => y[1]), 0.9);
+  const left = quantile(
+    xs.map((x) => x[0]),
+    0.1,
+  );
+  const right = quantile(
+    xs.map((x) => x[1]),
+    0.9,
+  );
+  const top = quantile(
+    ys.map((y) => y[0]),
+    0.1,
+  );
+  const bottom = quantile(
+    ys.map((y) => y[1]),
+    0.9,
+  );
   const limit = Math.min(width, height);
   const side = Math.min(limit, Math.max(right - left, bottom - top) * 1.12);
   const cx = (left + right) / 2;
@@ -90,11 +122,18 @@ function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
  * Finds the person and their landmarks in every frame. Each frame, at `observedSize`, is also handed to `onFrame`.
  * @throws {AnchorError} `NO_PERSON`, `TWO_PEOPLE`, `TOO_SHORT`
  */
-export async function observeClip(path: string, o: WorkOptions & { maxFps?: number; onFrame?: (frame: RgbImage, index: number) => void | Promise<void> } = {}): Promise<Observation> {
+export async function observeClip(
+  path: string,
+  o: WorkOptions & { maxFps?: number; onFrame?: (frame: RgbImage, index: number) => void | Promise<void> } = {},
+): Promise<Observation> {
   const info = await probeVideo(path);
   const fps = Math.min(info.fps, o.maxFps ?? 30);
   const expected = Math.max(1, Math.round(info.durationSeconds * fps));
-  if (expected < fewestFrames) throw new AnchorError("TOO_SHORT", `${path}: ${expected} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`);
+  if (expected < fewestFrames)
+    throw new AnchorError(
+      "TOO_SHORT",
+      `${path}: ${expected} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
+    );
   const detector = createDetector();
   try {
     const crop = await findCrop(path, info, detector, o);
@@ -102,7 +141,13 @@ export async function observeClip(path: string, o: WorkOptions & { maxFps?: numb
     const running: Promise<void>[] = [];
     let index = 0;
     let done = 0;
-    for await (const frame of decodeVideo(path, { fps: fps === info.fps ? undefined : fps, crop, width: observedSize, height: observedSize, signal: o.signal })) {
+    for await (const frame of decodeVideo(path, {
+      fps: fps === info.fps ? undefined : fps,
+      crop,
+      width: observedSize,
+      height: observedSize,
+      signal: o.signal,
+    })) {
       const i = index++;
       await o.onFrame?.(frame, i);
       running.push(
@@ -114,13 +159,22 @@ export async function observeClip(path: string, o: WorkOptions & { maxFps?: numb
       if (running.length >= 6) await running.shift();
     }
     await Promise.all(running);
-    if (index < fewestFrames) throw new AnchorError("TOO_SHORT", `${path}: ${index} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`);
+    if (index < fewestFrames)
+      throw new AnchorError(
+        "TOO_SHORT",
+        `${path}: ${index} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
+      );
     // The same person throughout: whose face is nearest to where it was.
     let last: [number, number] | undefined;
     const landmarks = detections.map((d) => {
       const people = d.people.filter((p) => p.face || p.body.some(Boolean));
-      const at = (p: PersonLandmarks): [number, number] => faceCenter(p) ?? [p.body[0]?.x ?? observedSize / 2, p.body[0]?.y ?? observedSize / 2];
-      const mine = last ? people.sort((a, b) => Math.hypot(at(a)[0] - last![0], at(a)[1] - last![1]) - Math.hypot(at(b)[0] - last![0], at(b)[1] - last![1]))[0] : mainPeople(d, { width: observedSize, height: observedSize })[0] ?? people[0];
+      const at = (p: PersonLandmarks): [number, number] =>
+        faceCenter(p) ?? [p.body[0]?.x ?? observedSize / 2, p.body[0]?.y ?? observedSize / 2];
+      const mine = last
+        ? people.sort(
+            (a, b) => Math.hypot(at(a)[0] - last![0], at(a)[1] - last![1]) - Math.hypot(at(b)[0] - last![0], at(b)[1] - last![1]),
+          )[0]
+        : (mainPeople(d, { width: observedSize, height: observedSize })[0] ?? people[0]);
       if (mine) last = at(mine);
       return toFrameLandmarks(mine);
     });

@@ -8,10 +8,32 @@ export interface Preset {
   /** Side of the square frames, pixels. */
   resolution: number;
   /** Configs of the parts made here; null: published weights are needed. */
-  models: { unet: Partial<UNetConfig>; controlnet: Partial<ControlNetConfig>; vae: Partial<AutoencoderKLConfig>; imageEncoder: Partial<ClipVisionConfig> } | null;
+  models: {
+    unet: Partial<UNetConfig>;
+    controlnet: Partial<ControlNetConfig>;
+    vae: Partial<AutoencoderKLConfig>;
+    imageEncoder: Partial<ClipVisionConfig>;
+  } | null;
   scheduler: Partial<SchedulerConfig>;
-  sampling: { steps: number; guidanceScale: number; controlnetConditioningScale: number; windowSize: number; windowOverlap: number; aliased: boolean; seed: number };
-  training: { batch: number; lr: number; vaeBatch: number; vaeLr: number; vaeShare: number; emaDecay: number; weightDecay: number; maxGradNorm: number };
+  sampling: {
+    steps: number;
+    guidanceScale: number;
+    controlnetConditioningScale: number;
+    windowSize: number;
+    windowOverlap: number;
+    aliased: boolean;
+    seed: number;
+  };
+  training: {
+    batch: number;
+    lr: number;
+    vaeBatch: number;
+    vaeLr: number;
+    vaeShare: number;
+    emaDecay: number;
+    weightDecay: number;
+    maxGradNorm: number;
+  };
 }
 
 const miniBlocks = {
@@ -34,7 +56,13 @@ export const presets: Record<PresetName, Preset> = {
       vae: { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 8, scaling_factor: 1 },
       imageEncoder: { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 },
     },
-    scheduler: { prediction_type: "v_prediction", rescale_betas_zero_snr: true, timestep_spacing: "trailing", steps_offset: 0, set_alpha_to_one: true },
+    scheduler: {
+      prediction_type: "v_prediction",
+      rescale_betas_zero_snr: true,
+      timestep_spacing: "trailing",
+      steps_offset: 0,
+      set_alpha_to_one: true,
+    },
     sampling: { steps: 10, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
     training: { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
   },

@@ -6,9 +6,21 @@ export async function writeSheet(path: string, rows: readonly (readonly RgbImage
   const gap = 4;
   const columns = Math.max(...rows.map((r) => r.length));
   const sheet = blankImage(columns * (cell + gap) - gap, rows.length * (cell + gap) - gap);
-  rows.forEach((row, y) => row.forEach((image, x) => paste(sheet, image.width === cell && image.height === cell ? image : resizePil(image, cell, cell, "bicubic"), x * (cell + gap), y * (cell + gap))));
+  rows.forEach((row, y) =>
+    row.forEach((image, x) =>
+      paste(
+        sheet,
+        image.width === cell && image.height === cell ? image : resizePil(image, cell, cell, "bicubic"),
+        x * (cell + gap),
+        y * (cell + gap),
+      ),
+    ),
+  );
   await writePng(path, sheet);
 }
 
 /** `a` and `b` mixed half and half. */
-export const mix = (a: RgbImage, b: RgbImage, share = 0.5): RgbImage => ({ ...a, data: a.data.map((v, i) => v * (1 - share) + b.data[i] * share) });
+export const mix = (a: RgbImage, b: RgbImage, share = 0.5): RgbImage => ({
+  ...a,
+  data: a.data.map((v, i) => v * (1 - share) + b.data[i] * share),
+});

@@ -64,11 +64,28 @@ describe("mannequin", () => {
       noGrad(() => {
         const model = new BodyModel(data, { flatHandMean: true });
         const zero = (n: number) => fromData(new Float32Array(n), [1, n]);
-        const rest = { expression: zero(10), globalOrient: zero(3), bodyPose: zero(63), jawPose: zero(3), leyePose: zero(3), reyePose: zero(3), leftHandPose: zero(45), rightHandPose: zero(45) };
+        const rest = {
+          expression: zero(10),
+          globalOrient: zero(3),
+          bodyPose: zero(63),
+          jawPose: zero(3),
+          leyePose: zero(3),
+          reyePose: zero(3),
+          leftHandPose: zero(45),
+          rightHandPose: zero(45),
+        };
         const joints = model.forward({ ...rest, betas: zero(10) }).joints.floats();
         jointPositions.forEach((p, j) => p.forEach((x, k) => expect(Math.abs(joints[3 * j + k] - x), `joint ${j}`).toBeLessThan(2e-3)));
         // Longer arms move the wrist outwards and nothing else.
-        const longer = model.forward({ ...rest, betas: fromData(Float32Array.from({ length: 10 }, (_, i) => (i === 3 ? 2 : 0)), [1, 10]) }).joints.floats();
+        const longer = model
+          .forward({
+            ...rest,
+            betas: fromData(
+              Float32Array.from({ length: 10 }, (_, i) => (i === 3 ? 2 : 0)),
+              [1, 10],
+            ),
+          })
+          .joints.floats();
         const wrist = jointIndex("left_wrist");
         expect(longer[3 * wrist] - joints[3 * wrist]).toBeGreaterThan(0.05);
         expect(Math.abs(longer[3 * 15 + 1] - joints[3 * 15 + 1])).toBeLessThan(1e-3);
@@ -135,7 +152,10 @@ describe("rasteriser", () => {
     ] as const;
     for (const order of [faces, [...faces.slice(6), ...faces.slice(0, 6)]]) {
       const first = order[0] === 0;
-      const { data } = new Rasteriser(new Uint32Array(order)).render(two, camera, { materials: materials as never, materialAt: (f) => (f < 2 === first ? 0 : 1) });
+      const { data } = new Rasteriser(new Uint32Array(order)).render(two, camera, {
+        materials: materials as never,
+        materialAt: (f) => (f < 2 === first ? 0 : 1),
+      });
       const center = (8 * 16 + 8) * 3;
       expect(data[center + 1]).toBeGreaterThan(data[center]);
     }
@@ -154,7 +174,19 @@ describe("motion files", () => {
   const random = (frames: number): Motion => {
     const m = emptyMotion(frames, 30, 10, 10);
     const fill = (a: Float32Array) => a.forEach((_, i) => (a[i] = Math.sin(i * 12.9898) * 0.5));
-    for (const f of ["transl", "globalOrient", "bodyPose", "jawPose", "leyePose", "reyePose", "leftHandPose", "rightHandPose", "expression", "betas"] as const) fill(m[f]);
+    for (const f of [
+      "transl",
+      "globalOrient",
+      "bodyPose",
+      "jawPose",
+      "leyePose",
+      "reyePose",
+      "leftHandPose",
+      "rightHandPose",
+      "expression",
+      "betas",
+    ] as const)
+      fill(m[f]);
     m.camera = { width: 512, height: 512, focal: 5000, cx: 256, cy: 256, transl: [0.1, 0.2, 9] };
     return m;
   };
@@ -169,7 +201,8 @@ describe("motion files", () => {
     const m = { ...random(4), space: "smplx" as const };
     writeFileSync(file("t.npy"), npyBytes(toTalkshow(m)));
     const back = loadMotion(file("t.npy"));
-    for (const f of ["globalOrient", "bodyPose", "jawPose", "leyePose", "reyePose", "leftHandPose", "rightHandPose"] as const) expect(back[f], f).toEqual(m[f]);
+    for (const f of ["globalOrient", "bodyPose", "jawPose", "leyePose", "reyePose", "leftHandPose", "rightHandPose"] as const)
+      expect(back[f], f).toEqual(m[f]);
     expect(back.fps).toBe(30);
     expect(back.expression.slice(0, 10)).toEqual(m.expression.slice(0, 10));
   });
@@ -177,7 +210,14 @@ describe("motion files", () => {
     const poses = new Float32Array(2 * 165);
     poses[0] = poses[165] = Math.PI / 2; // upright in a world with z up
     poses[3] = 0.25;
-    writeNpz(file("amass.npz"), new Map<string, Parameters<typeof npyBytes>[0]>([["poses", { shape: [2, 165], data: poses }], ["trans", { shape: [2, 3], data: new Float32Array([0, 0, 1, 0, 0, 1]) }], ["mocap_frame_rate", { shape: [1], data: new Float64Array([120]) }]]));
+    writeNpz(
+      file("amass.npz"),
+      new Map<string, Parameters<typeof npyBytes>[0]>([
+        ["poses", { shape: [2, 165], data: poses }],
+        ["trans", { shape: [2, 3], data: new Float32Array([0, 0, 1, 0, 0, 1]) }],
+        ["mocap_frame_rate", { shape: [1], data: new Float64Array([120]) }],
+      ]),
+    );
     const m = loadMotion(file("amass.npz"));
     expect(m.fps).toBe(120);
     expect(m.bodyPose[0]).toBeCloseTo(0.25, 6);
@@ -186,27 +226,54 @@ describe("motion files", () => {
     expect(m.transl[1]).toBeCloseTo(-1, 5); // up is −y
   });
   const bad: [string, () => string, RegExp][] = [
-    ["a wrong width", () => (writeFileSync(file("w.npy"), npyBytes({ shape: [3, 264], data: new Float32Array(3 * 264) })), file("w.npy")), /expected an array \[frames, 265\] \(TalkSHOW\), got \[3, 264\]/],
-    ["NaN", () => {
-      const a = new Float32Array(3 * 265);
-      a[265 + 20] = Number.NaN;
-      writeFileSync(file("n.npy"), npyBytes({ shape: [3, 265], data: a }));
-      return file("n.npy");
-    }, /bodyPose of frame 1 .* is NaN/],
-    ["no frames", () => (writeFileSync(file("e.npy"), npyBytes({ shape: [0, 265], data: new Float32Array(0) })), file("e.npy")), /no frames/],
+    [
+      "a wrong width",
+      () => (writeFileSync(file("w.npy"), npyBytes({ shape: [3, 264], data: new Float32Array(3 * 264) })), file("w.npy")),
+      /expected an array \[frames, 265\] \(TalkSHOW\), got \[3, 264\]/,
+    ],
+    [
+      "NaN",
+      () => {
+        const a = new Float32Array(3 * 265);
+        a[265 + 20] = Number.NaN;
+        writeFileSync(file("n.npy"), npyBytes({ shape: [3, 265], data: a }));
+        return file("n.npy");
+      },
+      /bodyPose of frame 1 .* is NaN/,
+    ],
+    [
+      "no frames",
+      () => (writeFileSync(file("e.npy"), npyBytes({ shape: [0, 265], data: new Float32Array(0) })), file("e.npy")),
+      /no frames/,
+    ],
     ["another extension", () => (writeFileSync(file("x.bvh"), ""), file("x.bvh")), /not a motion file: expected \.npz/],
     ["a missing file", () => file("none.npz"), /cannot be read \(ENOENT\)/],
-    ["half an archive", () => {
-      saveMotion(file("h.npz"), random(3));
-      writeFileSync(file("h.npz"), readFileSync(file("h.npz")).subarray(0, 900));
-      return file("h.npz");
-    }, /not a usable \.npz archive/],
-    ["Python objects", () => {
-      const text = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".padEnd(117) + "\n";
-      writeFileSync(file("o.npz"), zipSync({ "body_pose.npy": Buffer.concat([Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, 118, 0]), Buffer.from(text)]) }));
-      return file("o.npz");
-    }, /Python objects, which are not read because they can execute code/],
-    ["an archive of something else", () => (writeNpz(file("s.npz"), new Map([["x", { shape: [1], data: new Float32Array(1) }]])), file("s.npz")), /not a motion file we know: it holds x/],
+    [
+      "half an archive",
+      () => {
+        saveMotion(file("h.npz"), random(3));
+        writeFileSync(file("h.npz"), readFileSync(file("h.npz")).subarray(0, 900));
+        return file("h.npz");
+      },
+      /not a usable \.npz archive/,
+    ],
+    [
+      "Python objects",
+      () => {
+        const text = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".padEnd(117) + "\n";
+        writeFileSync(
+          file("o.npz"),
+          zipSync({ "body_pose.npy": Buffer.concat([Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, 118, 0]), Buffer.from(text)]) }),
+        );
+        return file("o.npz");
+      },
+      /Python objects, which are not read because they can execute code/,
+    ],
+    [
+      "an archive of something else",
+      () => (writeNpz(file("s.npz"), new Map([["x", { shape: [1], data: new Float32Array(1) }]])), file("s.npz")),
+      /not a motion file we know: it holds x/,
+    ],
   ];
   for (const [what, make, message] of bad) it(`refuses ${what}`, () => expect(() => loadMotion(make())).toThrow(message));
 
@@ -258,17 +325,30 @@ describe("fitting", () => {
       const at = (joint: number, p: number) => {
         const z = joints[3 * joint + 2] + 9.5;
         const n = (f * modelPoints.length + p) * 2;
-        return { x: 256 + (5000 * joints[3 * joint]) / z + 0.5 * noise[n], y: 256 + (5000 * (joints[3 * joint + 1] + 0.7)) / z + 0.5 * noise[n + 1], score: 1 };
+        return {
+          x: 256 + (5000 * joints[3 * joint]) / z + 0.5 * noise[n],
+          y: 256 + (5000 * (joints[3 * joint + 1] + 0.7)) / z + 0.5 * noise[n + 1],
+          score: 1,
+        };
       };
       const points = modelPoints.map((p, i) => at(p.joint, i));
       const body: FrameLandmarks["body"] = Array.from({ length: 17 }, (_, coco) => {
-        const i = modelPoints.findIndex((p) => p.group === "body" && p.pick({ body: Array.from({ length: 17 }, (_, k) => (k === coco ? { x: 0, y: 0, score: 1 } : undefined)) }));
+        const i = modelPoints.findIndex(
+          (p) =>
+            p.group === "body" &&
+            p.pick({ body: Array.from({ length: 17 }, (_, k) => (k === coco ? { x: 0, y: 0, score: 1 } : undefined)) }),
+        );
         return i < 0 ? undefined : points[i];
       });
       const hidden = f >= 5 && f < 8;
       const first = modelPoints.findIndex((p) => p.group === "hands");
       const face = modelPoints.findIndex((p) => p.group === "face");
-      return { body, face: points.slice(face, face + 51), leftHand: hidden ? undefined : points.slice(first, first + 21), rightHand: points.slice(first + 21, first + 42) };
+      return {
+        body,
+        face: points.slice(face, face + 51),
+        leftHand: hidden ? undefined : points.slice(first, first + 21),
+        rightHand: points.slice(first + 21, first + 42),
+      };
     });
     const before = liveTensors();
     const { motion, report } = await fitMotion(data, seen, { width: 512, height: 512, fps: 10 });

@@ -1,13 +1,39 @@
 export { BodyError } from "./errors.ts";
 export { npyBytes, parseNpy, readNpy, readNpz, writeNpz, type NpyArray } from "./io/npy.ts";
 export * as rotations from "./model/rotations.ts";
-export { jointCount, jointIndex, jointNames, parents, pickedNames, smplxVertexIds, type PickedName, type VertexIds } from "./model/skeleton.ts";
-export { BodyModel, loadBodyModel, type BodyModelData, type BodyModelOptions, type BodyOutput, type BodyParameters } from "./model/body-model.ts";
+export {
+  jointCount,
+  jointIndex,
+  jointNames,
+  parents,
+  pickedNames,
+  smplxVertexIds,
+  type PickedName,
+  type VertexIds,
+} from "./model/skeleton.ts";
+export {
+  BodyModel,
+  loadBodyModel,
+  type BodyModelData,
+  type BodyModelOptions,
+  type BodyOutput,
+  type BodyParameters,
+} from "./model/body-model.ts";
 export { mannequin, mannequinSurface } from "./mannequin/mannequin.ts";
 export { expressionNames, shapeNames } from "./mannequin/spaces.ts";
 export { Rasteriser, type Camera, type Picture, type RasterOptions } from "./raster/rasterise.ts";
 export { shade, skyMaterial, toByte, type Material } from "./raster/shading.ts";
-export { checkMotion, emptyMotion, motionFields, motionWidths, resampleMotion, sliceMotion, type Motion, type MotionCamera, type MotionField } from "./motion/motion.ts";
+export {
+  checkMotion,
+  emptyMotion,
+  motionFields,
+  motionWidths,
+  resampleMotion,
+  sliceMotion,
+  type Motion,
+  type MotionCamera,
+  type MotionField,
+} from "./motion/motion.ts";
 export { loadMotion, saveMotion, toTalkshow } from "./motion/files.ts";
 export { fitMotion, type ErrorSummary, type FitOptions, type FitReport } from "./fit/fit.ts";
 export type { FrameLandmarks, Landmark } from "./fit/landmarks.ts";

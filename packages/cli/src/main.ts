@@ -9,7 +9,11 @@ import { addTrain } from "./commands/train.ts";
 import { report } from "./run.ts";
 
 const program = new Command("anchor");
-program.description("personal 2D avatars from a minute of footage").version("0.1.0").showHelpAfterError('(see "anchor --help")').showSuggestionAfterError();
+program
+  .description("personal 2D avatars from a minute of footage")
+  .version("0.1.0")
+  .showHelpAfterError('(see "anchor --help")')
+  .showSuggestionAfterError();
 program.exitOverride();
 for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addDoctor]) add(program);
 for (const command of program.commands) command.exitOverride();

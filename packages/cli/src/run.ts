@@ -17,7 +17,10 @@ export interface Context {
 const callerFolder = process.env.ANCHOR_CALLER_DIR ?? process.cwd();
 
 /** Errors of the libraries carry a code and are meant for the user. */
-const isExpected = (e: unknown): e is Error & { code: string; misuse?: boolean } => e instanceof Error && typeof (e as { code?: unknown }).code === "string" && /^(AnchorError|MediaError|BodyError|TorchError|ShapeError|StateDictError|ConfigError)$/.test(e.name);
+const isExpected = (e: unknown): e is Error & { code: string; misuse?: boolean } =>
+  e instanceof Error &&
+  typeof (e as { code?: unknown }).code === "string" &&
+  /^(AnchorError|MediaError|BodyError|TorchError|ShapeError|StateDictError|ConfigError)$/.test(e.name);
 
 const systemReasons: Record<string, string> = {
   ENOSPC: "the disk is full: free some space and type the same command again, finished work is kept",
@@ -75,6 +78,9 @@ export function report(error: unknown, interrupted: boolean, json: boolean): num
     say(code, `${(error as NodeJS.ErrnoException).path ?? "a file"}: ${systemReasons[code]}`);
     return 1;
   }
-  say("DEFECT", `${error instanceof Error ? error.message : String(error)} (unexpected: set ANCHOR_DEBUG=1 and run again to see where, and report it)`);
+  say(
+    "DEFECT",
+    `${error instanceof Error ? error.message : String(error)} (unexpected: set ANCHOR_DEBUG=1 and run again to see where, and report it)`,
+  );
   return 1;
 }

@@ -3,7 +3,11 @@ import type { Progress } from "@make-your-anchor/anchor";
 
 const clock = (seconds: number): string => {
   const s = Math.max(0, Math.round(seconds));
-  return s >= 3600 ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min` : s >= 60 ? `${Math.floor(s / 60)} min ${s % 60} s` : `${s} s`;
+  return s >= 3600
+    ? `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`
+    : s >= 60
+      ? `${Math.floor(s / 60)} min ${s % 60} s`
+      : `${s} s`;
 };
 
 /** A line on stderr that tells how far each stage is; on a terminal it is rewritten, else a new one comes every few seconds. */
@@ -35,8 +39,14 @@ export function progressLine(stream: NodeJS.WriteStream = process.stderr): { sho
       const elapsed = (now - started) / 1000;
       const known = Number.isFinite(p.total) && p.total > 0;
       const rate = (p.done - firstDone) / elapsed;
-      const eta = finished ? `done in ${clock(elapsed)}` : known && rate > 0 && elapsed > 1 ? `${clock((p.total - p.done) / rate)} left` : "";
-      const text = [`${p.stage}: ${known ? `${p.done}/${p.total} (${Math.floor((100 * p.done) / p.total)} %)` : p.done}`, eta, p.note].filter(Boolean).join(", ");
+      const eta = finished
+        ? `done in ${clock(elapsed)}`
+        : known && rate > 0 && elapsed > 1
+          ? `${clock((p.total - p.done) / rate)} left`
+          : "";
+      const text = [`${p.stage}: ${known ? `${p.done}/${p.total} (${Math.floor((100 * p.done) / p.total)} %)` : p.done}`, eta, p.note]
+        .filter(Boolean)
+        .join(", ");
       if (stream.isTTY) {
         stream.write(`\r${text}\x1b[K`);
         open = true;
@@ -47,4 +57,5 @@ export function progressLine(stream: NodeJS.WriteStream = process.stderr): { sho
 }
 
 export const print = (text: string): void => void process.stdout.write(`${text}\n`);
-export const printJson = (value: unknown): void => print(JSON.stringify(value, (_, v) => (typeof v === "number" && !Number.isFinite(v) ? null : v), 2));
+export const printJson = (value: unknown): void =>
+  print(JSON.stringify(value, (_, v) => (typeof v === "number" && !Number.isFinite(v) ? null : v), 2));

@@ -3,7 +3,14 @@ export { timestepFeatures } from "./models/embeddings.ts";
 export { UNet2DConditionModel, UNet3DConditionModel, unetDefaults, type Residuals, type UNetConfig } from "./models/unet-2d-condition.ts";
 export { ControlNetModel, type ControlNetConfig } from "./models/controlnet.ts";
 export { AutoencoderKL, autoencoderDefaults, samplePosterior, type AutoencoderKLConfig, type Posterior } from "./models/autoencoder-kl.ts";
-export { CLIPTextModel, CLIPVisionModel, clipTextDefaults, clipVisionDefaults, type ClipTextConfig, type ClipVisionConfig } from "./models/clip.ts";
+export {
+  CLIPTextModel,
+  CLIPVisionModel,
+  clipTextDefaults,
+  clipVisionDefaults,
+  type ClipTextConfig,
+  type ClipVisionConfig,
+} from "./models/clip.ts";
 export { clipCrop, clipPixels } from "./models/clip-image.ts";
 export { alphasCumprod, schedulerDefaults, timestepsOf, type SchedulerConfig } from "./schedulers/config.ts";
 export { DDIMScheduler, ddimStep } from "./schedulers/ddim.ts";

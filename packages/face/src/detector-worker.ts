@@ -4,7 +4,15 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parentPort } from "node:worker_threads";
-import { meshToInner, cocoNames, type Detection, type FaceLandmarks, type HandLandmarks, type PersonLandmarks, type Point } from "./landmarks.ts";
+import {
+  meshToInner,
+  cocoNames,
+  type Detection,
+  type FaceLandmarks,
+  type HandLandmarks,
+  type PersonLandmarks,
+  type Point,
+} from "./landmarks.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -32,7 +40,9 @@ globalThis.fetch = (async (input: string | URL | Request) => {
   const url = new URL(input instanceof Request ? input.url : String(input));
   if (url.protocol !== "file:") throw new Error(`no network access: ${url}`);
   const bytes = readFileSync(fileURLToPath(url));
-  return new Response(bytes, { headers: { "content-type": url.pathname.endsWith(".json") ? "application/json" : "application/octet-stream" } });
+  return new Response(bytes, {
+    headers: { "content-type": url.pathname.endsWith(".json") ? "application/json" : "application/octet-stream" },
+  });
 }) as typeof fetch;
 for (const level of ["log", "info", "warn", "debug"] as const) console[level] = () => {}; // libraries' chatter would mix with ours
 
@@ -48,7 +58,15 @@ const engine = new Human({
   gesture: { enabled: false },
   object: { enabled: false },
   segmentation: { enabled: false },
-  face: { enabled: true, detector: { rotation: false, maxDetected: 4, minConfidence: 0.3, return: false }, mesh: { enabled: true }, iris: { enabled: true }, description: { enabled: false }, emotion: { enabled: false }, attention: { enabled: false } },
+  face: {
+    enabled: true,
+    detector: { rotation: false, maxDetected: 4, minConfidence: 0.3, return: false },
+    mesh: { enabled: true },
+    iris: { enabled: true },
+    description: { enabled: false },
+    emotion: { enabled: false },
+    attention: { enabled: false },
+  },
   body: { enabled: true, maxDetected: 1, minConfidence: 0.15 },
   hand: { enabled: true, rotation: true, landmarks: true, maxDetected: 4, minConfidence: 0.35 },
 });
@@ -71,7 +89,9 @@ function assemble(result: HumanResult): Detection {
       return k && k.score > 0 ? { x: k.position[0], y: k.position[1], score: k.score } : undefined;
     }),
   );
-  const hands: HandLandmarks[] = result.hand.filter((h) => h.keypoints.length === 21).map((h) => ({ score: h.score || h.boxScore, points: h.keypoints.map(([x, y]) => ({ x, y, score: h.score || h.boxScore })) }));
+  const hands: HandLandmarks[] = result.hand
+    .filter((h) => h.keypoints.length === 21)
+    .map((h) => ({ score: h.score || h.boxScore, points: h.keypoints.map(([x, y]) => ({ x, y, score: h.score || h.boxScore })) }));
 
   // A body belongs to the face nearest its nose; the body model follows one person, further faces stay alone.
   const people: PersonLandmarks[] = faces.map((face) => ({ face, body: [] }));
@@ -87,7 +107,12 @@ function assemble(result: HumanResult): Detection {
   // Hands say not which they are: the nearer wrist of a body decides, best hands first.
   const claims = hands.flatMap((hand) =>
     people.flatMap((person) =>
-      ([["leftHand", 9, 7], ["rightHand", 10, 8]] as const).flatMap(([side, wrist, elbow]) => {
+      (
+        [
+          ["leftHand", 9, 7],
+          ["rightHand", 10, 8],
+        ] as const
+      ).flatMap(([side, wrist, elbow]) => {
         const w = person.body[wrist];
         if (!w) return [];
         const e = person.body[elbow];

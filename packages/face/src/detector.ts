@@ -33,7 +33,9 @@ export function createDetector(options: { workers?: number } = {}): Detector {
       else p?.reject(new Error(`the landmark detector failed: ${error}`));
     });
     worker.on("error", (cause) => {
-      failed = new Error(`the landmark detector could not run (${cause.message}); run "npm run setup" to repair the installation`, { cause });
+      failed = new Error(`the landmark detector could not run (${cause.message}); run "npm run setup" to repair the installation`, {
+        cause,
+      });
       for (const p of pending[i].values()) p.reject(failed);
       pending[i].clear();
     });

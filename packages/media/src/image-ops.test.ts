@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { loadSafetensors } from "../../torch/src/index.ts";
+import { loadSafetensors } from "@make-your-anchor/torch";
 import { fileURLToPath } from "node:url";
 import { readFileSync } from "node:fs";
 import { bytesRounded, bytesTruncated, readImage, resizeCv2, resizePil, toLuma, type Filter } from "./index.ts";
 
 const golden = (name: string) => fileURLToPath(new URL(`../../../test/golden/image_ops/${name}`, import.meta.url));
 const outputs = loadSafetensors(golden("outputs.safetensors"));
-const { ops } = JSON.parse(readFileSync(golden("case.json"), "utf8")) as { ops: { output: string; op: string; source: string; width: number; height: number }[] };
+const { ops } = JSON.parse(readFileSync(golden("case.json"), "utf8")) as {
+  ops: { output: string; op: string; source: string; width: number; height: number }[];
+};
 
 function worst(a: ArrayLike<number>, name: string): number {
   const b = outputs.get(name)!.data();
@@ -23,7 +25,13 @@ describe("image operations equal PIL and OpenCV", () => {
       if (op === "cv2_linear") expect(worst(resizeCv2(image, width, height).data, output)).toBeLessThanOrEqual(1);
       else if (op === "decode_rgb") expect(worst(image.data, output)).toBe(0);
       else if (op === "decode_L") expect(worst(toLuma(image), output)).toBe(0);
-      else if (op === "mask_binary") expect(worst(toLuma(image).map((v) => (v >= 128 ? 1 : 0)), output)).toBe(0);
+      else if (op === "mask_binary")
+        expect(
+          worst(
+            toLuma(image).map((v) => (v >= 128 ? 1 : 0)),
+            output,
+          ),
+        ).toBe(0);
       else expect(worst(resizePil(image, width, height, op as Filter).data, output)).toBe(0);
     });
   }

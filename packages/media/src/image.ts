@@ -23,12 +23,17 @@ export async function readImage(path: string | Uint8Array): Promise<RgbImage> {
       .toColourspace("srgb")
       .raw()
       .toBuffer({ resolveWithObject: true });
-    if (info.channels === 3) return { width: info.width, height: info.height, data: new Uint8Array(data.buffer, data.byteOffset, data.length) };
+    if (info.channels === 3)
+      return { width: info.width, height: info.height, data: new Uint8Array(data.buffer, data.byteOffset, data.length) };
     const rgb = new Uint8Array(info.width * info.height * 3);
     for (let i = 0; i < info.width * info.height; i++) rgb.fill(data[i * info.channels], i * 3, i * 3 + 3);
     return { width: info.width, height: info.height, data: rgb };
   } catch (cause) {
-    throw new MediaError("IMAGE", `${typeof path === "string" ? path : "picture"}: cannot be read as a picture (${(cause as Error).message.split("\n")[0]})`, { cause });
+    throw new MediaError(
+      "IMAGE",
+      `${typeof path === "string" ? path : "picture"}: cannot be read as a picture (${(cause as Error).message.split("\n")[0]})`,
+      { cause },
+    );
   }
 }
 
@@ -36,22 +41,31 @@ export async function readImage(path: string | Uint8Array): Promise<RgbImage> {
 export async function writePng(path: string, image: RgbImage): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
-    await sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } }).png({ compressionLevel: 3 }).toFile(temporary);
+    await sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
+      .png({ compressionLevel: 3 })
+      .toFile(temporary);
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true });
-    throw new MediaError("WRITE", `${path}: cannot be written (${(cause as Error).message.split("\n")[0]}). Is the disk full, or the folder not yours to write?`, { cause });
+    throw new MediaError(
+      "WRITE",
+      `${path}: cannot be written (${(cause as Error).message.split("\n")[0]}). Is the disk full, or the folder not yours to write?`,
+      { cause },
+    );
   }
 }
 
 /** A PNG file's bytes. */
 export const encodePng = (image: RgbImage): Promise<Buffer> =>
-  sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } }).png({ compressionLevel: 6 }).toBuffer();
+  sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
+    .png({ compressionLevel: 6 })
+    .toBuffer();
 
 /** Brightness 0..255 as PIL's `convert("L")`. */
 export function toLuma(image: RgbImage): Uint8Array {
   const out = new Uint8Array(image.width * image.height);
-  for (let i = 0; i < out.length; i++) out[i] = (19595 * image.data[3 * i] + 38470 * image.data[3 * i + 1] + 7471 * image.data[3 * i + 2] + 32768) >> 16;
+  for (let i = 0; i < out.length; i++)
+    out[i] = (19595 * image.data[3 * i] + 38470 * image.data[3 * i + 1] + 7471 * image.data[3 * i + 2] + 32768) >> 16;
   return out;
 }
 
@@ -77,7 +91,10 @@ export function paste(target: RgbImage, source: RgbImage, x: number, y: number):
   const [from, to] = [Math.max(0, -x), Math.min(source.width, target.width - x)];
   if (to <= from) return;
   for (let r = Math.max(0, -y); r < source.height && y + r < target.height; r++) {
-    target.data.set(source.data.subarray((r * source.width + from) * 3, (r * source.width + to) * 3), ((y + r) * target.width + x + from) * 3);
+    target.data.set(
+      source.data.subarray((r * source.width + from) * 3, (r * source.width + to) * 3),
+      ((y + r) * target.width + x + from) * 3,
+    );
   }
 }
 

@@ -15,7 +15,9 @@ export interface VideoInfo {
 }
 
 const missing = (tool: string, cause: unknown) =>
-  new MediaError("NO_FFMPEG", `${tool} was not found: install ffmpeg ("apt-get install ffmpeg" on Debian), or run "npm run setup"`, { cause });
+  new MediaError("NO_FFMPEG", `${tool} was not found: install ffmpeg ("apt-get install ffmpeg" on Debian), or run "npm run setup"`, {
+    cause,
+  });
 
 /** Only local files and pipes: a playlist or a name must not make ffmpeg open a network address. */
 const localOnly = ["-protocol_whitelist", "file,pipe,crypto"];
@@ -39,11 +41,31 @@ const lastLine = (text: string) => text.trim().split("\n").at(-1) ?? "";
 export async function probeVideo(path: string): Promise<VideoInfo> {
   const file = await stat(path).catch(() => undefined);
   if (!file?.isFile()) throw new MediaError("FILE", `${path}: no such file`);
-  const { code, stdout, stderr } = await run("ffprobe", ["-v", "error", ...localOnly, "-show_streams", "-show_format", "-of", "json", `file:${path}`]);
-  const notVideo = (why: string) => new MediaError("NOT_VIDEO", `${path}: not a video that ffmpeg can read (${why}): give an mp4, mov, mkv or webm file`);
+  const { code, stdout, stderr } = await run("ffprobe", [
+    "-v",
+    "error",
+    ...localOnly,
+    "-show_streams",
+    "-show_format",
+    "-of",
+    "json",
+    `file:${path}`,
+  ]);
+  const notVideo = (why: string) =>
+    new MediaError("NOT_VIDEO", `${path}: not a video that ffmpeg can read (${why}): give an mp4, mov, mkv or webm file`);
   if (code !== 0) throw notVideo(lastLine(stderr).replace(`file:${path}: `, ""));
   const { streams = [], format = {} } = JSON.parse(stdout) as {
-    streams?: { codec_type: string; width: number; height: number; avg_frame_rate: string; r_frame_rate: string; duration?: string; nb_frames?: string; side_data_list?: { rotation?: number }[]; disposition?: { attached_pic?: number } }[];
+    streams?: {
+      codec_type: string;
+      width: number;
+      height: number;
+      avg_frame_rate: string;
+      r_frame_rate: string;
+      duration?: string;
+      nb_frames?: string;
+      side_data_list?: { rotation?: number }[];
+      disposition?: { attached_pic?: number };
+    }[];
     format?: { duration?: string };
   };
   const video = streams.find((s) => s.codec_type === "video" && !s.disposition?.attached_pic);
@@ -107,7 +129,7 @@ export async function* decodeVideo(path: string, options: DecodeOptions = {}): A
   let filled = 0;
   try {
     for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
-      for (let from = 0; from < chunk.length; ) {
+      for (let from = 0; from < chunk.length;) {
         const n = Math.min(size - filled, chunk.length - from);
         frame.set(chunk.subarray(from, from + n), filled);
         filled += n;
@@ -153,13 +175,44 @@ export class VideoWriter {
     this.temporary = `${path}.${process.pid}.tmp.mp4`;
     this.options = options;
     const { width, height, fps, audio } = options;
-    const args = ["-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", `${width}x${height}`, "-r", String(fps), "-i", "pipe:0"];
+    const args = [
+      "-v",
+      "error",
+      "-nostdin",
+      "-y",
+      "-f",
+      "rawvideo",
+      "-pix_fmt",
+      "rgb24",
+      "-s",
+      `${width}x${height}`,
+      "-r",
+      String(fps),
+      "-i",
+      "pipe:0",
+    ];
     if (audio) {
       if (options.audioStartSeconds) args.push("-ss", String(options.audioStartSeconds));
       args.push(...localOnly, "-i", `file:${audio}`, "-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "160k", "-shortest");
     }
     // 4:2:0 wants even sides: pad by one pixel where needed.
-    args.push("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-c:v", "libx264", "-preset", "veryfast", "-crf", String(options.crf ?? 17), "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-threads", "2", `file:${this.temporary}`);
+    args.push(
+      "-vf",
+      "pad=ceil(iw/2)*2:ceil(ih/2)*2",
+      "-c:v",
+      "libx264",
+      "-preset",
+      "veryfast",
+      "-crf",
+      String(options.crf ?? 17),
+      "-pix_fmt",
+      "yuv420p",
+      "-movflags",
+      "+faststart",
+      "-threads",
+      "2",
+      `file:${this.temporary}`,
+    );
     this.child = spawn("ffmpeg", args, { stdio: ["pipe", "ignore", "pipe"] });
     this.child.stderr!.on("data", (d) => (this.stderr = (this.stderr + d).slice(-4000)));
     this.child.stdin!.on("error", (e) => (this.failed ??= e));
@@ -177,12 +230,18 @@ export class VideoWriter {
     await this.ended;
     await rm(this.temporary, { force: true });
     if (this.failed instanceof MediaError) throw this.failed;
-    throw new MediaError("ENCODE", `${this.path}: ffmpeg stopped with "${lastLine(this.stderr) || this.failed?.message || "no message"}". Is the disk full, or the folder not yours to write?`);
+    throw new MediaError(
+      "ENCODE",
+      `${this.path}: ffmpeg stopped with "${lastLine(this.stderr) || this.failed?.message || "no message"}". Is the disk full, or the folder not yours to write?`,
+    );
   }
 
   async write(frame: RgbImage): Promise<void> {
     if (frame.width !== this.options.width || frame.height !== this.options.height) {
-      throw new MediaError("SIZE", `${this.path}: a frame of ${frame.width}x${frame.height} for a video of ${this.options.width}x${this.options.height}`);
+      throw new MediaError(
+        "SIZE",
+        `${this.path}: a frame of ${frame.width}x${frame.height} for a video of ${this.options.width}x${this.options.height}`,
+      );
     }
     if (this.failed || this.child.exitCode !== null) await this.fail();
     if (!this.child.stdin!.write(frame.data)) await Promise.race([once(this.child.stdin!, "drain").catch(() => {}), this.ended]);
@@ -205,7 +264,11 @@ export class VideoWriter {
 }
 
 /** Writes the sound of a video or audio file as 16-bit PCM wav, atomically. */
-export async function extractAudio(path: string, out: string, options: { sampleRate?: number; startSeconds?: number; durationSeconds?: number } = {}): Promise<void> {
+export async function extractAudio(
+  path: string,
+  out: string,
+  options: { sampleRate?: number; startSeconds?: number; durationSeconds?: number } = {},
+): Promise<void> {
   const temporary = `${out}.${process.pid}.tmp.wav`;
   const args = ["-v", "error", "-nostdin", "-y", ...localOnly];
   if (options.startSeconds) args.push("-ss", String(options.startSeconds));

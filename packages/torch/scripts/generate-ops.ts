@@ -113,9 +113,18 @@ for (const line of wanted) {
   chunks.push(`/** \`${schema}\` */\nexport const ${id} = (${parameters.join(", ")}): ${type} =>\n  ${body};\n`);
   if (live && since === undefined && torchVersion[0] >= 2) {
     const file = readFileSync(out, "utf8");
-    const committed = new RegExp(`\`(aten::${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}${overload ? `\\.${overload}` : ""}\\(.*)\` \\*/`).exec(file)?.[1];
+    const committed = new RegExp(
+      `\`(aten::${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}${overload ? `\\.${overload}` : ""}\\(.*)\` \\*/`,
+    ).exec(file)?.[1];
     const before = committed ? parse(committed).args.map((a) => a.name) : [];
-    if (before.join() !== args.slice(0, before.length).map((a) => a.name).join()) problems.push(`${full}: arguments differ: ${live}`);
+    if (
+      before.join() !==
+      args
+        .slice(0, before.length)
+        .map((a) => a.name)
+        .join()
+    )
+      problems.push(`${full}: arguments differ: ${live}`);
   }
 }
 const table = wanted.map((line) => {
@@ -139,7 +148,8 @@ if (problems.length > 0) {
   console.error(problems.join("\n"));
   process.exit(1);
 }
-if (torchVersion[0] >= 2) console.error(`libtorch ${native.info().version}: every operator's arguments agree; the file is written on 1.13 only`);
+if (torchVersion[0] >= 2)
+  console.error(`libtorch ${native.info().version}: every operator's arguments agree; the file is written on 1.13 only`);
 else if (process.argv.includes("--check")) {
   if (readFileSync(out, "utf8") !== text) {
     console.error('packages/torch/src/ops.gen.ts differs from what the generator writes: run "npm run generate" and commit');

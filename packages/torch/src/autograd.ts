@@ -5,8 +5,13 @@ import * as ops from "./ops.gen.ts";
 
 /** Adds d loss / d leaf to `grad` of every leaf that requires it. `loss` is one number. */
 export function backward(loss: Tensor, options: { retainGraph?: boolean } = {}): void {
-  if (loss.numel !== 1) throw new TorchError("NOT_SCALAR", `backward: expected one number, got a tensor of shape [${loss.shape.join(", ")}]; reduce it with sum() or mean()`);
-  if (!loss.requiresGrad) throw new TorchError("NO_GRAPH", "backward: nothing in the graph requires a gradient (made under noGrad, or no requiresGrad_())");
+  if (loss.numel !== 1)
+    throw new TorchError(
+      "NOT_SCALAR",
+      `backward: expected one number, got a tensor of shape [${loss.shape.join(", ")}]; reduce it with sum() or mean()`,
+    );
+  if (!loss.requiresGrad)
+    throw new TorchError("NO_GRAPH", "backward: nothing in the graph requires a gradient (made under noGrad, or no requiresGrad_())");
   ops._backward(loss, [], null, options.retainGraph ?? null, false);
 }
 
@@ -15,7 +20,12 @@ export function backward(loss: Tensor, options: { retainGraph?: boolean } = {}):
  * one that the output does not depend on gives null.
  * @param weight the output's own shape; ones when left out and the output is one number
  */
-export function grad(output: Tensor, inputs: readonly Tensor[], weight: Tensor | null = null, options: { retainGraph?: boolean } = {}): (Tensor | null)[] {
+export function grad(
+  output: Tensor,
+  inputs: readonly Tensor[],
+  weight: Tensor | null = null,
+  options: { retainGraph?: boolean } = {},
+): (Tensor | null)[] {
   if (inputs.length === 0) return [];
   const before = inputs.map((t) => t.grad);
   for (const t of inputs) t.setGrad(null);

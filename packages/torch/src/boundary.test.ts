@@ -56,11 +56,42 @@ describe("ownership", () => {
 });
 
 describe("the boundary", () => {
-  const bad: unknown[] = [undefined, null, true, "x", 1.5, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 60, 10n, Symbol.iterator, {}, [], [[]], ["a"], [Number.NaN], [-5], [2 ** 40, 2 ** 40], () => 1, new Float32Array(3), new Map(), "cuda:99", "no-device"];
+  const bad: unknown[] = [
+    undefined,
+    null,
+    true,
+    "x",
+    1.5,
+    -1,
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    2 ** 60,
+    10n,
+    Symbol.iterator,
+    {},
+    [],
+    [[]],
+    ["a"],
+    [Number.NaN],
+    [-5],
+    [2 ** 40, 2 ** 40],
+    () => 1,
+    new Float32Array(3),
+    new Map(),
+    "cuda:99",
+    "no-device",
+  ];
 
   it("takes any argument in any place of any operator", () => {
     scope(() => {
-      const good = [tensor([[1, 2], [3, 4]]), 1, [1, 1]];
+      const good = [
+        tensor([
+          [1, 2],
+          [3, 4],
+        ]),
+        1,
+        [1, 1],
+      ];
       let refused = 0;
       let seed = 1;
       const random = (n: number) => (seed = (seed * 48271) % 2147483647) % n;
@@ -86,7 +117,8 @@ describe("the boundary", () => {
 
   it("the raw addon refuses invented handles and wrong kinds", () => {
     const index = native.findOp("aten::abs", "");
-    for (const handle of [0, 1, -1, 1.5, 2 ** 26, 2 ** 52, Number.NaN, "a", null, {}]) expect(() => native.call(index, false, handle)).toThrow();
+    for (const handle of [0, 1, -1, 1.5, 2 ** 26, 2 ** 52, Number.NaN, "a", null, {}])
+      expect(() => native.call(index, false, handle)).toThrow();
     expect(() => native.call(1e9, false)).toThrow(/no such operator/);
     expect(() => native.call(index, false, ...Array.from({ length: 40 }, () => 1))).toThrow();
     for (const name of Object.keys(native) as (keyof typeof native)[]) {
@@ -123,7 +155,9 @@ describe("the boundary", () => {
   it("errors name the operator and the shapes", () => {
     scope(() => {
       const [a, b] = [zeros([2, 3]), zeros([4, 5])];
-      expect(() => a.matmul(b)).toThrow(/aten::matmul\(self=Float\[2, 3\], other=Float\[4, 5\]\): mat1 and mat2 shapes cannot be multiplied/);
+      expect(() => a.matmul(b)).toThrow(
+        /aten::matmul\(self=Float\[2, 3\], other=Float\[4, 5\]\): mat1 and mat2 shapes cannot be multiplied/,
+      );
       expect(() => cat([a, b])).toThrow(/aten::cat\(tensors=\[Float\[2, 3\], Float\[4, 5\]\]/);
       expect(() => ops.conv2d(a, "x" as unknown as Tensor)).toThrow(/conv2d\(weight\): expected a Tensor, got string/);
     });

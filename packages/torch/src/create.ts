@@ -51,7 +51,9 @@ export function tensor(values: Nested, options: TensorOptions = {}): Tensor {
   const flat = (Array.isArray(values) ? values.flat(Number.POSITIVE_INFINITY as 1) : [values]) as number[];
   if (flat.length !== shape.reduce((a, b) => a * b, 1)) throw new TorchError("SHAPE_MISMATCH", "tensor: rows of different lengths");
   const dtype = options.dtype ?? "float32";
-  const t = Tensor.fromHandle(native.create(shape, dtypeCode(dtype === "bool" ? "uint8" : dtype === "float16" || dtype === "bfloat16" ? "float32" : dtype)));
+  const t = Tensor.fromHandle(
+    native.create(shape, dtypeCode(dtype === "bool" ? "uint8" : dtype === "float16" || dtype === "bfloat16" ? "float32" : dtype)),
+  );
   const view = typedView(t.dtype, native.memory(t.handle));
   for (let i = 0; i < flat.length; i++) view[i] = t.dtype === "int64" ? BigInt(flat[i]) : flat[i];
   if (t.dtype === dtype) return onDevice(t, options.device);
@@ -67,12 +69,15 @@ export const ones = (shape: readonly number[], o: TensorOptions = {}): Tensor =>
 export const full = (shape: readonly number[], value: number, o: TensorOptions = {}): Tensor => ops.full(shape, value, ...options4(o));
 export const eye = (n: number, o: TensorOptions = {}): Tensor => ops.eye(n, ...options4(o));
 /** `from`, `from + step`, … below `to`. */
-export const arange = (from: number, to: number, step = 1, o: TensorOptions = {}): Tensor => ops.arange_start_step(from, to, step, ...options4(o));
-export const linspace = (from: number, to: number, steps: number, o: TensorOptions = {}): Tensor => ops.linspace(from, to, steps, ...options4(o));
+export const arange = (from: number, to: number, step = 1, o: TensorOptions = {}): Tensor =>
+  ops.arange_start_step(from, to, step, ...options4(o));
+export const linspace = (from: number, to: number, steps: number, o: TensorOptions = {}): Tensor =>
+  ops.linspace(from, to, steps, ...options4(o));
 export const zerosLike = (t: Tensor): Tensor => ops.zeros_like(t);
 export const onesLike = (t: Tensor): Tensor => ops.ones_like(t);
 /** Uninitialised CPU memory, to be filled through `memory()`. */
-export const empty = (shape: readonly number[], dtype: DType = "float32"): Tensor => Tensor.fromHandle(native.create(shape, dtypeCode(dtype)));
+export const empty = (shape: readonly number[], dtype: DType = "float32"): Tensor =>
+  Tensor.fromHandle(native.create(shape, dtypeCode(dtype)));
 
 /** A seeded source of random numbers: the same seed gives the same numbers on the same kind of device and libtorch. */
 export class Generator {
@@ -81,7 +86,8 @@ export class Generator {
 
   /** @param seed a whole number from 0 to 2^53 − 1 */
   constructor(seed: number, device = "cpu") {
-    if (!Number.isSafeInteger(seed) || seed < 0) throw new TorchError("SEED", `seed: expected a whole number from 0 to 2^53 − 1, got ${seed}`);
+    if (!Number.isSafeInteger(seed) || seed < 0)
+      throw new TorchError("SEED", `seed: expected a whole number from 0 to 2^53 − 1, got ${seed}`);
     this.device = device;
     this.handle = native.createGenerator(seed, device);
     finalizer.register(this, this.handle, this);

@@ -37,11 +37,13 @@ export class Operator {
 /** The handle of a live tensor; anything else is an error that names the argument. */
 export function h(t: Tensor, what: string): Handle {
   if (!(t instanceof Tensor)) throw new TorchError("NOT_A_TENSOR", `${what}: expected a Tensor, got ${t === null ? "null" : typeof t}`);
-  if (t.handle === 0) throw new TorchError("DISPOSED", `${what}: the tensor was disposed (freed by dispose(), a "using" block or the scope it was made in)`);
+  if (t.handle === 0)
+    throw new TorchError("DISPOSED", `${what}: the tensor was disposed (freed by dispose(), a "using" block or the scope it was made in)`);
   return t.handle;
 }
 
-export const hOptional = (t: Tensor | null | undefined, what: string): Handle | null | undefined => (t === null || t === undefined ? t : h(t, what));
+export const hOptional = (t: Tensor | null | undefined, what: string): Handle | null | undefined =>
+  t === null || t === undefined ? t : h(t, what);
 
 export function hList(ts: readonly (Tensor | null)[], what: string): (Handle | null)[] {
   if (!Array.isArray(ts)) throw new TorchError("NOT_A_TENSOR", `${what}: expected an array of Tensors`);

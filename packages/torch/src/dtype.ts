@@ -17,11 +17,23 @@ const codes: Record<DType, number> = {
   bfloat16: 15,
 };
 const names = new Map(Object.entries(codes).map(([name, code]) => [code, name as DType]));
-const widths: Record<DType, number> = { uint8: 1, int8: 1, int16: 2, int32: 4, int64: 8, float16: 2, float32: 4, float64: 8, bool: 1, bfloat16: 2 };
+const widths: Record<DType, number> = {
+  uint8: 1,
+  int8: 1,
+  int16: 2,
+  int32: 4,
+  int64: 8,
+  float16: 2,
+  float32: 4,
+  float64: 8,
+  bool: 1,
+  bfloat16: 2,
+};
 
 export function dtypeCode(dtype: DType): number {
   const code = codes[dtype];
-  if (code === undefined) throw new TorchError("DTYPE", `unknown dtype "${String(dtype)}": expected one of ${Object.keys(codes).join(", ")}`);
+  if (code === undefined)
+    throw new TorchError("DTYPE", `unknown dtype "${String(dtype)}": expected one of ${Object.keys(codes).join(", ")}`);
   return code;
 }
 
@@ -34,15 +46,7 @@ export function dtypeName(code: number): DType {
 /** Bytes an element takes. */
 export const dtypeWidth = (dtype: DType): number => widths[dtype];
 
-export type TypedArray =
-  | Uint8Array
-  | Int8Array
-  | Int16Array
-  | Int32Array
-  | BigInt64Array
-  | Uint16Array
-  | Float32Array
-  | Float64Array;
+export type TypedArray = Uint8Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint16Array | Float32Array | Float64Array;
 
 /** A typed array over `buffer` as `dtype` is laid out; float16 and bfloat16 come as their bits. */
 export function typedView(dtype: DType, buffer: ArrayBuffer): TypedArray {

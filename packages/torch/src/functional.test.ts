@@ -1,5 +1,35 @@
 import { describe, expect, it } from "vitest";
-import { AdamW, assertFinite, attention, backward, clipGradNorm, Conv2d, cosine, Embedding, engineInfo, expectShape, fromData, Generator, grad, GroupNorm, groupNorm, groupNormOverFrames, LayerNorm, Linear, liveTensors, Module, noGrad, ops, Parameter, scope, ShapeError, sourceOf, StateDictError, tensor, type Tensor } from "./index.ts";
+import {
+  AdamW,
+  assertFinite,
+  attention,
+  backward,
+  clipGradNorm,
+  Conv2d,
+  cosine,
+  Embedding,
+  engineInfo,
+  expectShape,
+  fromData,
+  Generator,
+  grad,
+  GroupNorm,
+  groupNorm,
+  groupNormOverFrames,
+  LayerNorm,
+  Linear,
+  liveTensors,
+  Module,
+  noGrad,
+  ops,
+  Parameter,
+  scope,
+  ShapeError,
+  sourceOf,
+  StateDictError,
+  tensor,
+  type Tensor,
+} from "./index.ts";
 
 /** Softmax attention written out, heads one by one. */
 function plainAttention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal: boolean): Tensor {
@@ -20,7 +50,8 @@ function plainAttention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal: 
         const top = Math.max(...scores);
         const weights = scores.map((s) => Math.exp(s - top));
         const total = weights.reduce((p, r) => p + r, 0);
-        for (let e = 0; e < d; e++) for (let y = 0; y < m; y++) out[(i * n + x) * c + h * d + e] += (weights[y] / total) * V[(i * m + y) * c + h * d + e];
+        for (let e = 0; e < d; e++)
+          for (let y = 0; y < m; y++) out[(i * n + x) * c + h * d + e] += (weights[y] / total) * V[(i * m + y) * c + h * d + e];
       }
     }
   }
@@ -85,7 +116,14 @@ describe("modules", () => {
   it("know names and shapes before they hold weights", () => {
     const before = liveTensors();
     const m = new Small();
-    expect([...m.namedParameters()].map(([n, p]) => `${n} ${p.shape}`)).toEqual(["conv.weight 4,3,3,3", "conv.bias 4", "norm.weight 4", "norm.bias 4", "head.0.weight 2,4", "head.0.bias 2"]);
+    expect([...m.namedParameters()].map(([n, p]) => `${n} ${p.shape}`)).toEqual([
+      "conv.weight 4,3,3,3",
+      "conv.bias 4",
+      "norm.weight 4",
+      "norm.bias 4",
+      "head.0.weight 2,4",
+      "head.0.bias 2",
+    ]);
     expect(m.parameterCount).toBe(108 + 4 + 8 + 8 + 2);
     expect(liveTensors()).toBe(before);
     expect(() => m.stateDict()).toThrow(/no weights yet/);
@@ -96,7 +134,13 @@ describe("modules", () => {
     const m = new Small().initialize(g);
     const before = m.conv.weight.value;
     using wrong = tensor([[1, 2]]);
-    const source = sourceOf(new Map([["conv.weight", wrong], ["conv.bias", m.conv.bias!.value], ["extra", wrong]]));
+    const source = sourceOf(
+      new Map([
+        ["conv.weight", wrong],
+        ["conv.bias", m.conv.bias!.value],
+        ["extra", wrong],
+      ]),
+    );
     let error: unknown;
     try {
       m.loadStateDict(source, { what: "weights.safetensors" });
@@ -154,7 +198,11 @@ describe("optimisers", () => {
   it("AdamW follows its definition, and resumes from its state", () =>
     scope(() => {
       const start = [0.5, -1.2, 2];
-      const grads = [[0.1, -0.2, 3], [0.3, 0.1, -1], [-0.5, 0.2, 0.7]];
+      const grads = [
+        [0.1, -0.2, 3],
+        [0.3, 0.1, -1],
+        [-0.5, 0.2, 0.7],
+      ];
       const make = (values: number[]) => {
         const p = new Parameter([3], () => tensor(values));
         p.set(tensor(values).requiresGrad_());
@@ -201,7 +249,10 @@ describe("optimisers", () => {
 
 describe("checks", () => {
   it("shapes by name and number", () => {
-    using t = tensor([[1, 2], [3, 4]]);
+    using t = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
     expectShape("x", t, ["B", "B"]);
     expect(() => expectShape("x", t, ["B", 3])).toThrow("x: expected [B, 3], got [2, 2]");
   });

@@ -20,7 +20,8 @@ export const conv2d = (x: Tensor, weight: Tensor, bias: Tensor | null, stride: n
   ops.conv2d(x, weight, bias, [stride, stride], [padding, padding]);
 export const groupNorm = (x: Tensor, groups: number, weight: Tensor | null, bias: Tensor | null, eps: number): Tensor =>
   ops.group_norm(x, groups, weight, bias, eps);
-export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor => ops.layer_norm(x, [x.size(-1)], weight, bias, eps);
+export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor =>
+  ops.layer_norm(x, [x.size(-1)], weight, bias, eps);
 /** Elements of `x` picked by index tensors, one an axis, broadcast together. */
 export const index = (x: Tensor, indices: readonly Tensor[]): Tensor => ops.index_Tensor(x, indices);
 
@@ -34,8 +35,16 @@ export function groupNormOverFrames(x: Tensor, frames: number, groups: number, w
   const grouped = x.reshape([n / frames, frames, groups, (c / groups) * h * w]);
   const mean = grouped.mean([1, 3], true); // [B, 1, G, 1]
   const inverse = grouped.variance([1, 3], false, true).add(eps).rsqrt();
-  const scale = inverse.expand([n / frames, 1, groups, c / groups]).reshape([n / frames, 1, c, 1]).mul(weight.reshape([1, 1, c, 1]));
-  const shift = bias.reshape([1, 1, c, 1]).sub(mean.expand([n / frames, 1, groups, c / groups]).reshape([n / frames, 1, c, 1]).mul(scale));
+  const scale = inverse
+    .expand([n / frames, 1, groups, c / groups])
+    .reshape([n / frames, 1, c, 1])
+    .mul(weight.reshape([1, 1, c, 1]));
+  const shift = bias.reshape([1, 1, c, 1]).sub(
+    mean
+      .expand([n / frames, 1, groups, c / groups])
+      .reshape([n / frames, 1, c, 1])
+      .mul(scale),
+  );
   return x
     .reshape([n / frames, frames, c, h * w])
     .mul(scale)

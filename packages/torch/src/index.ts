@@ -3,7 +3,21 @@ export { Tensor, type Operand } from "./tensor.ts";
 export type { DType, TypedArray } from "./dtype.ts";
 export { scope, keep, noGrad, liveTensors, leakedTensors } from "./scope.ts";
 export { backward, grad } from "./autograd.ts";
-export { arange, empty, eye, fromData, full, Generator, linspace, ones, onesLike, tensor, zeros, zerosLike, type TensorOptions } from "./create.ts";
+export {
+  arange,
+  empty,
+  eye,
+  fromData,
+  full,
+  Generator,
+  linspace,
+  ones,
+  onesLike,
+  tensor,
+  zeros,
+  zerosLike,
+  type TensorOptions,
+} from "./create.ts";
 export {
   assertFinite,
   attention,
@@ -23,7 +37,17 @@ export {
   upsampleNearest,
   where,
 } from "./functional.ts";
-export { constant, Module, normal, Parameter, sourceOf, uniformFanIn, type Init, type LoadOptions, type StateDictSource } from "./nn/module.ts";
+export {
+  constant,
+  Module,
+  normal,
+  Parameter,
+  sourceOf,
+  uniformFanIn,
+  type Init,
+  type LoadOptions,
+  type StateDictSource,
+} from "./nn/module.ts";
 export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
 export { clipGradNorm } from "./optim/clip.ts";

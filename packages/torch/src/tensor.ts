@@ -1,6 +1,6 @@
 /** `Tensor`: an n-dimensional array in native memory, with autograd. */
 import { native, type Handle } from "./native.ts";
-import { dtypeCode, dtypeName, typedView, type DType, type TypedArray } from "./dtype.ts";
+import { dtypeCode, dtypeName, dtypeWidth, typedView, type DType, type TypedArray } from "./dtype.ts";
 import { TorchError } from "./errors.ts";
 import { noGrad, own, release } from "./scope.ts";
 import type { Scalar } from "./dispatch.ts";
@@ -41,7 +41,8 @@ export class Tensor {
   }
 
   private get meta() {
-    if (this.handle === 0) throw new TorchError("DISPOSED", "shape of a disposed tensor (freed by dispose(), a \"using\" block or its scope)");
+    if (this.handle === 0)
+      throw new TorchError("DISPOSED", 'shape of a disposed tensor (freed by dispose(), a "using" block or its scope)');
     if (this.facts) return this.facts;
     const [code, device, ...shape] = native.meta(this.handle);
     this.facts = { dtype: dtypeName(code), device: device < 0 ? "cpu" : `cuda:${device}`, shape };
@@ -74,19 +75,18 @@ export class Tensor {
   /** The values as a typed array of JS's own memory; float16 and bfloat16 are widened to float32. */
   data(): TypedArray {
     return noGrad(() => {
-      let t: Tensor = this;
       const temporary: Tensor[] = [];
-      const step = (next: Tensor) => {
-        if (next !== t) temporary.push(next);
-        t = next;
+      const made = (t: Tensor): Tensor => {
+        temporary.push(t);
+        return t;
       };
-      if (t.device !== "cpu") step(t.to("cpu"));
-      if (t.dtype === "float16" || t.dtype === "bfloat16") step(t.to("float32"));
-      step(ops.contiguous(t));
-      const buffer = new ArrayBuffer(t.numel * bytesOf(t.dtype));
-      native.copyOut(t.handle, buffer);
-      const view = typedView(t.dtype, buffer);
-      for (const x of temporary) x.dispose();
+      const onCpu = this.device === "cpu" ? ops.detach(this) : this.to("cpu");
+      const wide = onCpu.dtype === "float16" || onCpu.dtype === "bfloat16" ? made(onCpu).to("float32") : onCpu;
+      const packed = made(ops.contiguous(made(wide)));
+      const buffer = new ArrayBuffer(packed.numel * dtypeWidth(packed.dtype));
+      native.copyOut(packed.handle, buffer);
+      const view = typedView(packed.dtype, buffer);
+      for (const t of temporary) t.dispose();
       return view;
     });
   }
@@ -105,7 +105,9 @@ export class Tensor {
     return new Uint8Array(native.memory(this.handle === 0 ? -1 : this.handle));
   }
   toString(): string {
-    return this.handle === 0 ? "Tensor(disposed)" : `Tensor(${this.dtype}[${this.shape.join(", ")}]${this.device === "cpu" ? "" : `, ${this.device}`})`;
+    return this.handle === 0
+      ? "Tensor(disposed)"
+      : `Tensor(${this.dtype}[${this.shape.join(", ")}]${this.device === "cpu" ? "" : `, ${this.device}`})`;
   }
 
   // --- autograd ---------------------------------------------------------------------------------------------------------
@@ -429,4 +431,3 @@ export class Tensor {
 }
 
 const asList = (axes: number | readonly number[]): readonly number[] => (typeof axes === "number" ? [axes] : axes);
-const bytesOf = (dtype: DType): number => ({ uint8: 1, int8: 1, bool: 1, int16: 2, float16: 2, bfloat16: 2, int32: 4, float32: 4, int64: 8, float64: 8 })[dtype];

@@ -46,8 +46,12 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   const started = performance.now();
   const preset = presets[avatar.info.preset];
   const minutes = o.minutes ?? (o.steps === undefined ? 20 : undefined);
-  for (const [name, v] of [["minutes", minutes], ["steps", o.steps]] as const) {
-    if (v !== undefined && !(v > 0 && Number.isFinite(v))) throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
+  for (const [name, v] of [
+    ["minutes", minutes],
+    ["steps", o.steps],
+  ] as const) {
+    if (v !== undefined && !(v > 0 && Number.isFinite(v)))
+      throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
   const runs = avatar.path("runs");
   let run = o.fresh ? undefined : TrainingRun.unfinished(runs);
@@ -145,12 +149,21 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
     saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
     saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
-    saveModel(`${fresh}/image_encoder`, encoder, { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config }, "model.safetensors");
+    saveModel(
+      `${fresh}/image_encoder`,
+      encoder,
+      { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
+      "model.safetensors",
+    );
     saveScheduler(fresh, scheduler.config);
     await replaceFolder(fresh, body);
     run.config.finished = true;
     run.save();
-    return { run: run.folder, steps: { vae: run.config.steps.vae ?? 0, body: run.latest()!.step }, seconds: (performance.now() - started) / 1000 };
+    return {
+      run: run.folder,
+      steps: { vae: run.config.steps.vae ?? 0, body: run.latest()!.step },
+      seconds: (performance.now() - started) / 1000,
+    };
   } finally {
     for (const m of [vae, encoder, unet, controlnet]) m.dispose();
     for (const x of owned) x.dispose();

@@ -20,7 +20,11 @@ export class Ema {
     scope(() =>
       noGrad(() => {
         ops._foreach_mul__Scalar(this.shadow, d);
-        ops._foreach_add__List(this.shadow, this.parameters.map(([, p]) => p.value.detach()), 1 - d);
+        ops._foreach_add__List(
+          this.shadow,
+          this.parameters.map(([, p]) => p.value.detach()),
+          1 - d,
+        );
       }),
     );
   }
@@ -95,7 +99,13 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
   let saved = performance.now();
   let smoothed = Number.NaN;
   const save = () => {
-    using_(optimizer.stateDict(), (state) => o.run.saveCheckpoint(o.phase, step, { weights: new Map(o.parameters.map(([n, p]) => [n, p.value])), ema: ema.stateDict(), optimizer: state }));
+    using_(optimizer.stateDict(), (state) =>
+      o.run.saveCheckpoint(o.phase, step, {
+        weights: new Map(o.parameters.map(([n, p]) => [n, p.value])),
+        ema: ema.stateDict(),
+        optimizer: state,
+      }),
+    );
     saved = performance.now();
   };
   const first = step;
@@ -116,7 +126,8 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
         }
       }
       // Until the number of steps is known the rate only warms up.
-      optimizer.lr = o.lr * (steps === null ? Math.min(1, (step + 1) / 50) : Math.min((step + 1) / 50, schedule(Math.max(0.03, step / steps))));
+      optimizer.lr =
+        o.lr * (steps === null ? Math.min(1, (step + 1) / 50) : Math.min((step + 1) / 50, schedule(Math.max(0.03, step / steps))));
       using g = new Generator(o.seed * 1_000_003 + step);
       const value = scope(() => {
         const l = o.loss(step, g);
@@ -124,7 +135,10 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
         return l.item();
       });
       if (!Number.isFinite(value)) {
-        throw new AnchorError("DIVERGED", `${o.stage}: the loss became ${value} at step ${step + 1}: the last good state is kept in ${o.run.folder}; type the same command to go on from it, or start over with --fresh and a lower --lr`);
+        throw new AnchorError(
+          "DIVERGED",
+          `${o.stage}: the loss became ${value} at step ${step + 1}: the last good state is kept in ${o.run.folder}; type the same command to go on from it, or start over with --fresh and a lower --lr`,
+        );
       }
       if (o.clipped && o.maxGradNorm) clipGradNorm(o.clipped, o.maxGradNorm);
       optimizer.step();

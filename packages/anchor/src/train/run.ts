@@ -85,7 +85,8 @@ export class TrainingRun {
       } catch {
         break; // empty, or cut short by a crash
       }
-      const before = checkpoint !== undefined && (entry.phase === checkpoint.phase ? entry.step! <= checkpoint.step : entry.phase === "vae");
+      const before =
+        checkpoint !== undefined && (entry.phase === checkpoint.phase ? entry.step! <= checkpoint.step : entry.phase === "vae");
       if (!before) break;
       length += Buffer.byteLength(line) + 1;
     }
@@ -122,12 +123,17 @@ export class TrainingRun {
       .filter((n) => n.startsWith(`${phase}-`))
       .sort((a, b) => Number(b.split("-")[1]) - Number(a.split("-")[1]));
     for (const old of mine.slice(kept)) rmSync(join(root, old), { recursive: true, force: true });
-    if (phase === "body") for (const old of readdirSync(root)) if (old.startsWith("vae-")) rmSync(join(root, old), { recursive: true, force: true });
+    if (phase === "body")
+      for (const old of readdirSync(root)) if (old.startsWith("vae-")) rmSync(join(root, old), { recursive: true, force: true });
   }
 
   openFile(checkpoint: Checkpoint, file: string): SafetensorsFile {
     const path = join(checkpoint.folder, `${file}.safetensors`);
-    if (!existsSync(path)) throw new AnchorError("CHECKPOINT", `${path}: missing from the checkpoint: delete ${checkpoint.folder} to go on from the one before, or start over with --fresh`);
+    if (!existsSync(path))
+      throw new AnchorError(
+        "CHECKPOINT",
+        `${path}: missing from the checkpoint: delete ${checkpoint.folder} to go on from the one before, or start over with --fresh`,
+      );
     return new SafetensorsFile(path);
   }
 }

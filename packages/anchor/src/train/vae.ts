@@ -41,7 +41,10 @@ function motionMap(frames: PictureSet): Float32Array {
 /** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
 export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
-  const edges = (t: Tensor): [Tensor, Tensor] => [t.narrow(3, 1, t.size(3) - 1).sub(t.narrow(3, 0, t.size(3) - 1)), t.narrow(2, 1, t.size(2) - 1).sub(t.narrow(2, 0, t.size(2) - 1))];
+  const edges = (t: Tensor): [Tensor, Tensor] => [
+    t.narrow(3, 1, t.size(3) - 1).sub(t.narrow(3, 0, t.size(3) - 1)),
+    t.narrow(2, 1, t.size(2) - 1).sub(t.narrow(2, 0, t.size(2) - 1)),
+  ];
   let [a, b] = [reconstruction, target];
   for (let scale = 0; scale < 2; scale++) {
     const [ax, ay] = edges(a);
@@ -76,7 +79,10 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
     const chances = g.rand([count]).floats();
     const parts = Array.from({ length: count }, (_, b) => {
       const at = places.find((p) => p.upTo >= chances[b] * total) ?? places[places.length - 1];
-      return frames.batch([Number(picks[b])]).narrow(2, at.y, side).narrow(3, at.x, side);
+      return frames
+        .batch([Number(picks[b])])
+        .narrow(2, at.y, side)
+        .narrow(3, at.x, side);
     });
     return cat(parts, 0).to("float32").div(127.5).sub(1);
   };

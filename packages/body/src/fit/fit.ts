@@ -47,17 +47,29 @@ interface Stage {
 const stages: readonly Stage[] = [
   { steps: 60, rate: 0.03, free: ["transl", "globalOrient", "betas"] },
   { steps: 140, rate: 0.03, free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose"] },
-  { steps: 260, rate: 0.03, free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose", "leftHandPose", "rightHandPose", "expression", "leyePose", "reyePose"] },
+  {
+    steps: 260,
+    rate: 0.03,
+    free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose", "leftHandPose", "rightHandPose", "expression", "leyePose", "reyePose"],
+  },
 ];
 
-export async function fitMotion(data: BodyModelData, frames: readonly FrameLandmarks[], o: FitOptions): Promise<{ motion: Motion; report: FitReport }> {
+export async function fitMotion(
+  data: BodyModelData,
+  frames: readonly FrameLandmarks[],
+  o: FitOptions,
+): Promise<{ motion: Motion; report: FitReport }> {
   const count = frames.length;
   if (count < 1) throw new BodyError("FIT", "nothing to fit: no frames");
   const unit = 512 / Math.max(o.width, o.height); // pixels of the fit: 512 for the longer side
   const focal = focalAt512;
   const [cx, cy] = [(o.width * unit) / 2, (o.height * unit) / 2];
   const expressionCount = Math.min(10, data.expressionCount);
-  const model = new BodyModel(data, { numBetas: Math.min(10, data.shapeCount), numExpressionCoeffs: expressionCount }, BodyModel.landmarkVertices(data));
+  const model = new BodyModel(
+    data,
+    { numBetas: Math.min(10, data.shapeCount), numExpressionCoeffs: expressionCount },
+    BodyModel.landmarkVertices(data),
+  );
   const own: Tensor[] = [];
   const constant = (values: Float32Array, shape: readonly number[]) => {
     const t = fromData(values, shape);
@@ -81,7 +93,10 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
   const start = initialPlace(frames, unit, focal, cx, cy);
   const targetT = constant(target, [count, P, 2]);
   const confidenceT = constant(confidence, [count, P]);
-  const pointIndex = fromData(BigInt64Array.from(modelPoints, (p) => BigInt(p.joint)), [P]);
+  const pointIndex = fromData(
+    BigInt64Array.from(modelPoints, (p) => BigInt(p.joint)),
+    [P],
+  );
   own.push(pointIndex);
   const center = constant(new Float32Array([cx, cy]), [1, 1, 2]);
 
@@ -114,14 +129,24 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
       return [name, p];
     }),
   ) as Record<keyof typeof parameters, Parameter>;
-  const limitT = (l: PoseLimits) => ({ rest: constant(l.rest, [1, l.rest.length]), min: constant(l.min, [1, l.min.length]), max: constant(l.max, [1, l.max.length]), pull: constant(l.pull, [1, l.pull.length]), free: constant(l.free, [1, l.free.length]) });
+  const limitT = (l: PoseLimits) => ({
+    rest: constant(l.rest, [1, l.rest.length]),
+    min: constant(l.min, [1, l.min.length]),
+    max: constant(l.max, [1, l.max.length]),
+    pull: constant(l.pull, [1, l.pull.length]),
+    free: constant(l.free, [1, l.free.length]),
+  });
   const limits = { body: limitT(body), left: limitT(hands.left), right: limitT(hands.right) };
   const total = stages.reduce((n, s) => n + s.steps, 0);
   let done = 0;
 
   const project = (joints: Tensor): Tensor => {
     const points = joints.indexSelect(1, pointIndex);
-    return points.narrow(2, 0, 2).div(points.narrow(2, 2, 1)).mul(focal).add(center);
+    return points
+      .narrow(2, 0, 2)
+      .div(points.narrow(2, 2, 1))
+      .mul(focal)
+      .add(center);
   };
   const forward = (): { joints: Tensor; p: BodyParameters } => {
     // Angles that are not fitted stay at rest.
@@ -131,10 +156,17 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
   };
   const second = (t: Tensor): Tensor => {
     const n = t.size(0);
-    return t.narrow(0, 2, n - 2).sub(t.narrow(0, 1, n - 2).mul(2)).add(t.narrow(0, 0, n - 2));
+    return t
+      .narrow(0, 2, n - 2)
+      .sub(t.narrow(0, 1, n - 2).mul(2))
+      .add(t.narrow(0, 0, n - 2));
   };
   const first = (t: Tensor): Tensor => t.narrow(0, 1, t.size(0) - 1).sub(t.narrow(0, 0, t.size(0) - 1));
-  const mean = (t: Tensor, weight: number) => t.square().sum().mul(weight / count);
+  const mean = (t: Tensor, weight: number) =>
+    t
+      .square()
+      .sum()
+      .mul(weight / count);
   const beyond = (t: Tensor, l: { min: Tensor; max: Tensor; free: Tensor }) => l.min.sub(t).relu().add(t.sub(l.max).relu()).mul(l.free);
 
   const loss = (stage: number): Tensor => {
@@ -144,24 +176,50 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
     const soft = stage === 0 ? residual : residual.mul(rho2).div(residual.add(rho2));
     const terms = [soft.mul(confidenceT).sum().div(count)];
     // Likely poses.
-    const fromRest = (t: Tensor, l: { rest: Tensor; pull: Tensor; free: Tensor }) => t.sub(l.rest).square().mul(l.pull).mul(l.free).sum().div(count);
+    const fromRest = (t: Tensor, l: { rest: Tensor; pull: Tensor; free: Tensor }) =>
+      t.sub(l.rest).square().mul(l.pull).mul(l.free).sum().div(count);
     terms.push(fromRest(p.bodyPose, limits.body).mul(12), mean(beyond(p.bodyPose, limits.body), 3000));
     terms.push(fromRest(p.leftHandPose, limits.left).mul(6), fromRest(p.rightHandPose, limits.right).mul(6));
     terms.push(mean(beyond(p.leftHandPose, limits.left), 1500), mean(beyond(p.rightHandPose, limits.right), 1500));
     terms.push(mean(p.expression, 12), mean(p.expression.sub(1.2).relu().add(p.expression.add(0.4).neg().relu()), 400));
     terms.push(p.betas.square().sum().mul(14), mean(p.leyePose, 30), mean(p.reyePose, 30), mean(p.leyePose.sub(p.reyePose), 200));
     // The jaw opens, hardly moves sideways, and closes no further than shut.
-    terms.push(mean(p.jawPose.narrow(1, 0, 1), 10), mean(p.jawPose.narrow(1, 1, 2), 800), mean(p.jawPose.narrow(1, 0, 1).neg().relu(), 4000));
+    terms.push(
+      mean(p.jawPose.narrow(1, 0, 1), 10),
+      mean(p.jawPose.narrow(1, 1, 2), 800),
+      mean(p.jawPose.narrow(1, 0, 1).neg().relu(), 4000),
+    );
     // Hands of a speaker are before the chest: the camera's depth cannot tell.
     const depth = (j: number) => joints.select(1, j).select(1, 2);
     const chest = depth(9);
-    for (const wrist of [20, 21]) terms.push(depth(wrist).sub(chest).add(0.1).relu().square().sum().mul(2500 / count));
+    for (const wrist of [20, 21])
+      terms.push(
+        depth(wrist)
+          .sub(chest)
+          .add(0.1)
+          .relu()
+          .square()
+          .sum()
+          .mul(2500 / count),
+      );
     // Smooth motion.
     if (count >= 3) {
       const skeleton = joints.narrow(1, 0, 76);
       terms.push(mean(second(skeleton).mul(1000), 0.0025));
-      terms.push(mean(first(p.bodyPose), 60), mean(second(p.leftHandPose), 60), mean(second(p.rightHandPose), 60), mean(first(p.leftHandPose), 20), mean(first(p.rightHandPose), 20));
-      terms.push(mean(first(p.expression), 25), mean(second(p.jawPose), 60), mean(first(p.globalOrient), 150), mean(first(p.leyePose), 40), mean(first(p.reyePose), 40));
+      terms.push(
+        mean(first(p.bodyPose), 60),
+        mean(second(p.leftHandPose), 60),
+        mean(second(p.rightHandPose), 60),
+        mean(first(p.leftHandPose), 20),
+        mean(first(p.rightHandPose), 20),
+      );
+      terms.push(
+        mean(first(p.expression), 25),
+        mean(second(p.jawPose), 60),
+        mean(first(p.globalOrient), 150),
+        mean(first(p.leyePose), 40),
+        mean(first(p.reyePose), 40),
+      );
       terms.push(mean(first(p.transl!), 2000), mean(first(p.transl!.narrow(1, 2, 1)), 2000));
     }
     return terms.reduce((a, b) => a.add(b));
@@ -170,7 +228,10 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
   try {
     for (const [s, stage] of stages.entries()) {
       for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(stage.free.includes(name));
-      const optimizer = new AdamW(stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const), { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] });
+      const optimizer = new AdamW(
+        stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const),
+        { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] },
+      );
       for (let i = 0; i < stage.steps; i++) {
         o.signal?.throwIfAborted();
         optimizer.lr = stage.rate * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * i) / stage.steps)));
@@ -188,7 +249,19 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
       noGrad(() => {
         const { joints, p } = forward();
         const projected = project(joints).floats();
-        for (const name of ["transl", "globalOrient", "bodyPose", "jawPose", "leyePose", "reyePose", "leftHandPose", "rightHandPose", "expression", "betas"] as const) motion[name] = p[name]!.floats();
+        for (const name of [
+          "transl",
+          "globalOrient",
+          "bodyPose",
+          "jawPose",
+          "leyePose",
+          "reyePose",
+          "leftHandPose",
+          "rightHandPose",
+          "expression",
+          "betas",
+        ] as const)
+          motion[name] = p[name]!.floats();
         return projected;
       }),
     );
@@ -199,7 +272,14 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
       return sum / count;
     }) as [number, number, number];
     for (let i = 0; i < motion.transl.length; i++) motion.transl[i] -= middle[i % 3];
-    const camera: MotionCamera = { width: o.width, height: o.height, focal: focal / unit, cx: o.width / 2, cy: o.height / 2, transl: middle };
+    const camera: MotionCamera = {
+      width: o.width,
+      height: o.height,
+      focal: focal / unit,
+      cx: o.width / 2,
+      cy: o.height / 2,
+      transl: middle,
+    };
     motion.camera = camera;
     return { motion, report: summarise(frames, result, target, confidence) };
   } finally {
@@ -260,6 +340,11 @@ function summarise(frames: readonly FrameLandmarks[], projected: Float32Array, t
     body: summary(errors.body),
     hands: summary(errors.hands),
     face: summary(errors.face),
-    bridged: { body: missing((f) => f.body.some(Boolean)), leftHand: missing((f) => f.leftHand), rightHand: missing((f) => f.rightHand), face: missing((f) => f.face) },
+    bridged: {
+      body: missing((f) => f.body.some(Boolean)),
+      leftHand: missing((f) => f.leftHand),
+      rightHand: missing((f) => f.rightHand),
+      face: missing((f) => f.face),
+    },
   };
 }

@@ -31,10 +31,16 @@ export interface ModelPoint {
 
 // Nose and eyes of the body detector are left to the face's own points; what lies below a desk is guessed by detectors.
 const bodyPoints: readonly (readonly [number, number, number])[] = [
-  [3, 59, 0.3], [4, 58, 0.3], // ears
-  [5, 16, 1], [6, 17, 1], [7, 18, 1], [8, 19, 1], // shoulders, elbows
-  [9, 20, 0.35], [10, 21, 0.35], // wrists: rough
-  [11, 1, 0.15], [12, 2, 0.15], // hips
+  [3, 59, 0.3],
+  [4, 58, 0.3], // ears
+  [5, 16, 1],
+  [6, 17, 1],
+  [7, 18, 1],
+  [8, 19, 1], // shoulders, elbows
+  [9, 20, 0.35],
+  [10, 21, 0.35], // wrists: rough
+  [11, 1, 0.15],
+  [12, 2, 0.15], // hips
 ];
 const hand = (wrist: number, thumb: number, first: number, tips: number) => [
   wrist,
@@ -53,7 +59,12 @@ export const modelPoints: readonly ModelPoint[] = [
   ...bodyPoints.map(([coco, joint, weight]): ModelPoint => ({ joint, group: "body", weight, pick: (f) => f.body[coco] })),
   ...leftHand.map((joint, i): ModelPoint => ({ joint, group: "hands", weight: handWeight(i), pick: (f) => f.leftHand?.[i] })),
   ...rightHand.map((joint, i): ModelPoint => ({ joint, group: "hands", weight: handWeight(i), pick: (f) => f.rightHand?.[i] })),
-  ...Array.from({ length: 51 }, (_, i): ModelPoint => ({ joint: 76 + i, group: "face", weight: i < 10 ? 0.5 : 1, pick: (f) => f.face?.[i] })),
+  ...Array.from({ length: 51 }, (_, i): ModelPoint => ({
+    joint: 76 + i,
+    group: "face",
+    weight: i < 10 ? 0.5 : 1,
+    pick: (f) => f.face?.[i],
+  })),
   { joint: 57, group: "eyes", weight: 0.5, pick: (f) => f.irises?.[0] },
   { joint: 56, group: "eyes", weight: 0.5, pick: (f) => f.irises?.[1] },
 ];

@@ -11,7 +11,12 @@ export interface JointPrior {
   pull: Axes;
 }
 
-const around = (size: number, pull: number, rest: Axes = [0, 0, 0]): JointPrior => ({ rest, min: rest.map((x) => x - size) as unknown as Axes, max: rest.map((x) => x + size) as unknown as Axes, pull: [pull, pull, pull] });
+const around = (size: number, pull: number, rest: Axes = [0, 0, 0]): JointPrior => ({
+  rest,
+  min: rest.map((x) => x - size) as unknown as Axes,
+  max: rest.map((x) => x + size) as unknown as Axes,
+  pull: [pull, pull, pull],
+});
 
 /** Left and middle joints of the body; the right side mirrors the y and z axes. */
 const left: Record<string, JointPrior> = {
@@ -35,7 +40,13 @@ export interface PoseLimits {
   free: Float32Array;
 }
 
-const limits = (n: number): PoseLimits => ({ rest: new Float32Array(n), min: new Float32Array(n), max: new Float32Array(n), pull: new Float32Array(n), free: new Float32Array(n) });
+const limits = (n: number): PoseLimits => ({
+  rest: new Float32Array(n),
+  min: new Float32Array(n),
+  max: new Float32Array(n),
+  pull: new Float32Array(n),
+  free: new Float32Array(n),
+});
 
 /** For the 63 angles of the body; hips, knees and feet stay as they are: presenter clips end at the desk. */
 export function bodyLimits(): PoseLimits {
@@ -64,10 +75,22 @@ export function handLimits(side: "left" | "right"): PoseLimits {
     const [finger, phalanx] = [Math.floor(j / 3), j % 3];
     const thumb = finger === 4;
     const range: readonly (readonly [number, number])[] = thumb
-      ? [[-0.7, 0.7], [-0.9, 0.9], [-0.6, 0.6]]
+      ? [
+          [-0.7, 0.7],
+          [-0.9, 0.9],
+          [-0.6, 0.6],
+        ]
       : phalanx === 0
-        ? [[-0.12, 0.12], [-0.35, 0.35], [-1.3, 0.5]]
-        : [[-0.05, 0.05], [-0.05, 0.05], [-1.4, 0.25]];
+        ? [
+            [-0.12, 0.12],
+            [-0.35, 0.35],
+            [-1.3, 0.5],
+          ]
+        : [
+            [-0.05, 0.05],
+            [-0.05, 0.05],
+            [-1.4, 0.25],
+          ];
     range.forEach(([min, max], k) => {
       const i = j * 3 + k;
       const s = k > 0 ? sign : 1;

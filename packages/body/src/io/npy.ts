@@ -75,7 +75,14 @@ export function parseNpy(bytes: Uint8Array, name: string): NpyArray {
 function halfToFloat(h: number): number {
   const exponent = (h >> 10) & 31;
   const fraction = h & 1023;
-  const magnitude = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? Number.NaN : Number.POSITIVE_INFINITY) : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  const magnitude =
+    exponent === 0
+      ? fraction * 2 ** -24
+      : exponent === 31
+        ? fraction
+          ? Number.NaN
+          : Number.POSITIVE_INFINITY
+        : (1 + fraction / 1024) * 2 ** (exponent - 15);
   return h & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -126,7 +133,16 @@ function readBytes(path: string): Uint8Array {
 }
 
 export function npyBytes({ shape, data }: NpyArray): Uint8Array {
-  const descr = data instanceof Float32Array ? "<f4" : data instanceof Float64Array ? "<f8" : data instanceof Int32Array ? "<i4" : data instanceof Uint32Array ? "<u4" : "|u1";
+  const descr =
+    data instanceof Float32Array
+      ? "<f4"
+      : data instanceof Float64Array
+        ? "<f8"
+        : data instanceof Int32Array
+          ? "<i4"
+          : data instanceof Uint32Array
+            ? "<u4"
+            : "|u1";
   let header = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${shape.join(", ")}${shape.length === 1 ? "," : ""}), }`;
   header += `${" ".repeat(63 - ((10 + header.length) % 64))}\n`;
   const out = new Uint8Array(10 + header.length + data.byteLength);
@@ -144,12 +160,16 @@ export function writeNpz(path: string, arrays: ReadonlyMap<string, NpyArray>): v
   let fd: number | undefined;
   try {
     fd = openSync(temporary, "w");
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
     fsyncSync(fd);
     closeSync(fd);
     renameSync(temporary, path);
   } catch (cause) {
     rmSync(temporary, { force: true });
-    throw new BodyError("WRITE", `${path}: cannot be written (${(cause as NodeJS.ErrnoException).code}). Is the disk full, or the folder not yours to write?`, { cause });
+    throw new BodyError(
+      "WRITE",
+      `${path}: cannot be written (${(cause as NodeJS.ErrnoException).code}). Is the disk full, or the folder not yours to write?`,
+      { cause },
+    );
   }
 }

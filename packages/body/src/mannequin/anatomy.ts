@@ -63,7 +63,13 @@ export const mouthLine = (x: number): number => 0.2502 - 2.2 * x * x;
 export const mouthHalfWidth = 0.0235;
 
 // --- solids -------------------------------------------------------------------------------------------------------------
-const arm = blend(0.03, roundCone(J("left_shoulder"), J("left_elbow"), 0.051, 0.04), ball([0.185, 0.112, -0.02], 0.056), roundCone([0.43, 0.112, -0.025], [0.5, 0.112, -0.025], 0.041, 0.043), roundCone([0.5, 0.112, -0.025], [0.7, 0.112, -0.022], 0.042, 0.0265));
+const arm = blend(
+  0.03,
+  roundCone(J("left_shoulder"), J("left_elbow"), 0.051, 0.04),
+  ball([0.185, 0.112, -0.02], 0.056),
+  roundCone([0.43, 0.112, -0.025], [0.5, 0.112, -0.025], 0.041, 0.043),
+  roundCone([0.5, 0.112, -0.025], [0.7, 0.112, -0.022], 0.042, 0.0265),
+);
 const leg = blend(
   0.04,
   roundCone([0.09, -0.43, 0], J("left_knee"), 0.092, 0.056),
@@ -78,7 +84,13 @@ const torso = blend(
   ellipsoid([0, -0.02, -0.01], [0.158, 0.17, 0.112]),
   roundCone([-0.115, 0.085, -0.02], [0.115, 0.085, -0.02], 0.07, 0.07),
 );
-const shoulders = blend(0.05, torso, pair(roundCone([0.12, 0.118, -0.025], [0.03, 0.175, -0.03], 0.038, 0.04)), pair(ellipsoid([0.07, 0.03, 0.06], [0.075, 0.06, 0.045])), pair(ellipsoid([0.075, -0.4, -0.06], [0.08, 0.09, 0.075])));
+const shoulders = blend(
+  0.05,
+  torso,
+  pair(roundCone([0.12, 0.118, -0.025], [0.03, 0.175, -0.03], 0.038, 0.04)),
+  pair(ellipsoid([0.07, 0.03, 0.06], [0.075, 0.06, 0.045])),
+  pair(ellipsoid([0.075, -0.4, -0.06], [0.08, 0.09, 0.075])),
+);
 const neck = roundCone([0, 0.13, -0.03], [0, 0.27, -0.01], 0.06, 0.055);
 
 export const bodyField: Field = (x, y, z) => {
@@ -156,13 +168,23 @@ const bodyInfluences: readonly (readonly [string, Vec3, Vec3, number])[] = [
 const both = (list: readonly (readonly [string, Vec3, Vec3, number])[]): Influence[] =>
   list.flatMap(([name, a, b, r]) => {
     const one = { joint: jointIndex(name), a, b, r };
-    return name.startsWith("left_") ? [one, { joint: jointIndex(name.replace("left_", "right_")), a: mirrorVec(a), b: mirrorVec(b), r }] : [one];
+    return name.startsWith("left_")
+      ? [one, { joint: jointIndex(name.replace("left_", "right_")), a: mirrorVec(a), b: mirrorVec(b), r }]
+      : [one];
   });
 export const trunkInfluences: readonly Influence[] = both(bodyInfluences);
 
 const fingerInfluences = Object.entries(fingers).flatMap(([name, { radii }]) => {
   const p = fingerPoints(name);
-  return [0, 1, 2].map((i) => [`left_${name}${i + 1}`, along(p[i], [p[i + 1][0] - p[i][0], p[i + 1][1] - p[i][1], p[i + 1][2] - p[i][2]], 0.004), p[i + 1], radii[0] + ((radii[1] - radii[0]) * (i + 0.5)) / 3] as const);
+  return [0, 1, 2].map(
+    (i) =>
+      [
+        `left_${name}${i + 1}`,
+        along(p[i], [p[i + 1][0] - p[i][0], p[i + 1][1] - p[i][1], p[i + 1][2] - p[i][2]], 0.004),
+        p[i + 1],
+        radii[0] + ((radii[1] - radii[0]) * (i + 0.5)) / 3,
+      ] as const,
+  );
 });
 /** For the left hand. */
 export const handInfluences: readonly Influence[] = [
@@ -181,7 +203,13 @@ const eyePoint = (across: number, up: number): Vec3 => {
 };
 export const lidRest = { upper: 24, lower: -20, far: 82 } as const;
 
-const leftBrow: Vec3[] = [[0.012, 0.353, 0.1], [0.021, 0.357, 0.098], [0.031, 0.358, 0.094], [0.041, 0.356, 0.085], [0.049, 0.35, 0.074]];
+const leftBrow: Vec3[] = [
+  [0.012, 0.353, 0.1],
+  [0.021, 0.357, 0.098],
+  [0.031, 0.358, 0.094],
+  [0.041, 0.356, 0.085],
+  [0.049, 0.35, 0.074],
+];
 const mouthRing = (half: number, up: number, down: number, n: number): Vec3[] => {
   // From the subject's right corner over the top to the left corner and back underneath.
   const out: Vec3[] = [];
@@ -202,19 +230,46 @@ const mouthRing = (half: number, up: number, down: number, n: number): Vec3[] =>
 export const landmarkPoints: readonly Vec3[] = [
   ...[...leftBrow].reverse().map(mirrorVec),
   ...leftBrow,
-  [0, 0.335, 0.14], [0, 0.32, 0.14], [0, 0.305, 0.14], [0, 0.291, 0.14],
-  [-0.014, 0.28, 0.14], [-0.007, 0.277, 0.14], [0, 0.275, 0.14], [0.007, 0.277, 0.14], [0.014, 0.28, 0.14],
-  ...[eyePoint(64, 4), eyePoint(22, lidRest.upper), eyePoint(-22, lidRest.upper), eyePoint(-64, 2), eyePoint(-22, lidRest.lower), eyePoint(22, lidRest.lower)].map(mirrorVec),
-  eyePoint(-64, 2), eyePoint(-22, lidRest.upper), eyePoint(22, lidRest.upper), eyePoint(64, 4), eyePoint(22, lidRest.lower), eyePoint(-22, lidRest.lower),
+  [0, 0.335, 0.14],
+  [0, 0.32, 0.14],
+  [0, 0.305, 0.14],
+  [0, 0.291, 0.14],
+  [-0.014, 0.28, 0.14],
+  [-0.007, 0.277, 0.14],
+  [0, 0.275, 0.14],
+  [0.007, 0.277, 0.14],
+  [0.014, 0.28, 0.14],
+  ...[
+    eyePoint(64, 4),
+    eyePoint(22, lidRest.upper),
+    eyePoint(-22, lidRest.upper),
+    eyePoint(-64, 2),
+    eyePoint(-22, lidRest.lower),
+    eyePoint(22, lidRest.lower),
+  ].map(mirrorVec),
+  eyePoint(-64, 2),
+  eyePoint(-22, lidRest.upper),
+  eyePoint(22, lidRest.upper),
+  eyePoint(64, 4),
+  eyePoint(22, lidRest.lower),
+  eyePoint(-22, lidRest.lower),
   ...mouthRing(0.0245, 0.0085, 0.011, 6),
   ...mouthRing(0.019, 0.0012, 0.0012, 4),
 ];
 
 /** Picked vertices: a point near the surface each. */
 export const pickedPoints: Readonly<Record<string, Vec3>> = {
-  nose: [0, 0.29, 0.13], leye: [eyeCenter[0], eyeCenter[1], eyeCenter[2] + eyeRadius], lear: [0.09, 0.313, -0.012],
-  LBigToe: [0.1, -1.29, 0.15], LSmallToe: [0.135, -1.29, 0.12], LHeel: [0.098, -1.29, -0.1],
-  lthumb: fingerPoints("thumb")[3], lindex: fingerPoints("index")[3], lmiddle: fingerPoints("middle")[3], lring: fingerPoints("ring")[3], lpinky: fingerPoints("pinky")[3],
+  nose: [0, 0.29, 0.13],
+  leye: [eyeCenter[0], eyeCenter[1], eyeCenter[2] + eyeRadius],
+  lear: [0.09, 0.313, -0.012],
+  LBigToe: [0.1, -1.29, 0.15],
+  LSmallToe: [0.135, -1.29, 0.12],
+  LHeel: [0.098, -1.29, -0.1],
+  lthumb: fingerPoints("thumb")[3],
+  lindex: fingerPoints("index")[3],
+  lmiddle: fingerPoints("middle")[3],
+  lring: fingerPoints("ring")[3],
+  lpinky: fingerPoints("pinky")[3],
 };
 
 if (jointPositions.length !== jointCount) throw new Error("the mannequin must have every joint");

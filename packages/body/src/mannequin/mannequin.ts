@@ -91,7 +91,12 @@ function nearestVertex(positions: Float32Array, p: Vec3): number {
 }
 
 /** The face and barycentric weights under a landmark: the frontmost one along z. */
-function nearestOnSurface(surface: Surface, positions: Float32Array, faces: Uint32Array, p: Vec3): { face: number; weights: [number, number, number] } {
+function nearestOnSurface(
+  surface: Surface,
+  positions: Float32Array,
+  faces: Uint32Array,
+  p: Vec3,
+): { face: number; weights: [number, number, number] } {
   let best = { face: 0, weights: [1, 0, 0] as [number, number, number], score: Number.POSITIVE_INFINITY };
   for (let f = 0; f < faces.length / 3; f++) {
     const [a, b, c] = [faces[3 * f], faces[3 * f + 1], faces[3 * f + 2]];
@@ -121,7 +126,10 @@ function regressor(positions: Float32Array, shapedirs: Float32Array, coefficient
   const conditions = 1 + 3 + 3 * moves.length;
   for (let j = 0; j < jointCount; j++) {
     const c = jointPositions[j];
-    const order = Array.from({ length: n }, (_, v) => [(positions[3 * v] - c[0]) ** 2 + (positions[3 * v + 1] - c[1]) ** 2 + (positions[3 * v + 2] - c[2]) ** 2, v] as const);
+    const order = Array.from(
+      { length: n },
+      (_, v) => [(positions[3 * v] - c[0]) ** 2 + (positions[3 * v + 1] - c[1]) ** 2 + (positions[3 * v + 2] - c[2]) ** 2, v] as const,
+    );
     order.sort((a, b) => a[0] - b[0]);
     const near = order.slice(0, 160).map(([, v]) => v);
     // Rows of conditions, in units that make them alike: metres for places relative to the joint.
@@ -138,7 +146,10 @@ function regressor(positions: Float32Array, shapedirs: Float32Array, coefficient
     });
     // Sum and place must hold; the shapes' conditions nearly repeat each other and may give a little.
     const damping = (p: number) => (p < 4 ? 1e-8 : 3e-6);
-    const gram = rows.map((a, p) => [...rows.map((b, q) => a.reduce((sum, x, i) => sum + x * b[i], 0) + (p === q ? damping(p) : 0)), target[p]]);
+    const gram = rows.map((a, p) => [
+      ...rows.map((b, q) => a.reduce((sum, x, i) => sum + x * b[i], 0) + (p === q ? damping(p) : 0)),
+      target[p],
+    ]);
     const y = solve(gram);
     near.forEach((v, i) => (out[j * n + v] = rows.reduce((sum, r, p) => sum + r[i] * y[p], 0)));
     const total = near.reduce((sum, v) => sum + out[j * n + v], 0);

@@ -9,7 +9,11 @@ export interface Mesh {
 }
 
 export function gradient(f: Field, x: number, y: number, z: number, h = 5e-4): [number, number, number] {
-  return [f(x + h, y, z) - f(x - h, y, z), f(x, y + h, z) - f(x, y - h, z), f(x, y, z + h) - f(x, y, z - h)].map((d) => d / (2 * h)) as [number, number, number];
+  return [f(x + h, y, z) - f(x - h, y, z), f(x, y + h, z) - f(x, y - h, z), f(x, y, z + h) - f(x, y, z - h)].map((d) => d / (2 * h)) as [
+    number,
+    number,
+    number,
+  ];
 }
 
 /** `step` is the cells' size in metres. Where the surface leaves the box the mesh stays open. */
@@ -20,7 +24,7 @@ export function surfaceNets(f: Field, min: Vec3, max: Vec3, step: number): Mesh 
   const values = new Float32Array(nx * ny * nz);
   for (let k = 0; k < nz; k++) {
     for (let j = 0; j < ny; j++) {
-      for (let i = 0; i < nx; ) {
+      for (let i = 0; i < nx;) {
         const v = f(min[0] + i * step, min[1] + j * step, min[2] + k * step);
         values[at(i, j, k)] = v;
         // Far from the surface the sign cannot change before |v|: fill and skip. Ellipsoids' distances are rough: half of it.
@@ -34,7 +38,11 @@ export function surfaceNets(f: Field, min: Vec3, max: Vec3, step: number): Mesh 
   const faces: number[] = [];
   const vertexOf = new Int32Array(nx * ny * nz).fill(-1);
   const corners = [0, 1].flatMap((k) => [0, 1].flatMap((j) => [0, 1].map((i) => [i, j, k] as const)));
-  const edges = corners.flatMap((a, p) => corners.flatMap((b, q) => (q > p && Math.abs(a[0] - b[0]) + Math.abs(a[1] - b[1]) + Math.abs(a[2] - b[2]) === 1 ? [[p, q] as const] : [])));
+  const edges = corners.flatMap((a, p) =>
+    corners.flatMap((b, q) =>
+      q > p && Math.abs(a[0] - b[0]) + Math.abs(a[1] - b[1]) + Math.abs(a[2] - b[2]) === 1 ? [[p, q] as const] : [],
+    ),
+  );
   for (let k = 0; k + 1 < nz; k++) {
     for (let j = 0; j + 1 < ny; j++) {
       for (let i = 0; i + 1 < nx; i++) {
@@ -49,7 +57,11 @@ export function surfaceNets(f: Field, min: Vec3, max: Vec3, step: number): Mesh 
           for (let c = 0; c < 3; c++) p[c] += corners[a][c] + t * (corners[b][c] - corners[a][c]);
           count++;
         }
-        const x: [number, number, number] = [min[0] + (i + p[0] / count) * step, min[1] + (j + p[1] / count) * step, min[2] + (k + p[2] / count) * step];
+        const x: [number, number, number] = [
+          min[0] + (i + p[0] / count) * step,
+          min[1] + (j + p[1] / count) * step,
+          min[2] + (k + p[2] / count) * step,
+        ];
         for (let pass = 0; pass < 2; pass++) {
           const d = f(...x);
           const g = gradient(f, ...x);
@@ -62,7 +74,11 @@ export function surfaceNets(f: Field, min: Vec3, max: Vec3, step: number): Mesh 
     }
   }
   // A face across each grid edge the surface crosses: the four cells around it.
-  const axes = [[1, 0, 0], [0, 1, 0], [0, 0, 1]] as const;
+  const axes = [
+    [1, 0, 0],
+    [0, 1, 0],
+    [0, 0, 1],
+  ] as const;
   for (let k = 0; k + 1 < nz; k++) {
     for (let j = 0; j + 1 < ny; j++) {
       for (let i = 0; i + 1 < nx; i++) {
@@ -72,7 +88,12 @@ export function surfaceNets(f: Field, min: Vec3, max: Vec3, step: number): Mesh 
           if (here < 0 === there < 0) return;
           const [u, w] = [axes[(axis + 1) % 3], axes[(axis + 2) % 3]];
           if (i < u[0] + w[0] || j < u[1] + w[1] || k < u[2] + w[2]) return;
-          const q = [[0, 0], [1, 0], [1, 1], [0, 1]].map(([s, t]) => vertexOf[at(i - s * u[0] - t * w[0], j - s * u[1] - t * w[1], k - s * u[2] - t * w[2])]);
+          const q = [
+            [0, 0],
+            [1, 0],
+            [1, 1],
+            [0, 1],
+          ].map(([s, t]) => vertexOf[at(i - s * u[0] - t * w[0], j - s * u[1] - t * w[1], k - s * u[2] - t * w[2])]);
           if (q.some((x) => x < 0)) return;
           const [p0, p1, p2, p3] = here < 0 ? q : [q[0], q[3], q[2], q[1]];
           faces.push(p0, p1, p2, p0, p2, p3);

@@ -1,6 +1,18 @@
 /** The mannequin's surface, part by part, with the weights of the joints that move it. */
 import { jointCount, jointIndex } from "../model/skeleton.ts";
-import { bodyField, eyeCenter, eyeRadius, handField, handInfluences, headField, lidRest, mouthHalfWidth, mouthLine, trunkInfluences, type Influence } from "./anatomy.ts";
+import {
+  bodyField,
+  eyeCenter,
+  eyeRadius,
+  handField,
+  handInfluences,
+  headField,
+  lidRest,
+  mouthHalfWidth,
+  mouthLine,
+  trunkInfluences,
+  type Influence,
+} from "./anatomy.ts";
 import { surfaceNets, type Mesh } from "./mesher.ts";
 import type { Vec3 } from "./sdf.ts";
 
@@ -77,13 +89,17 @@ const dressed = (mesh: Mesh, region: Region, weightsOf: (p: Vec3) => Float32Arra
 });
 
 export function trunk(): Surface {
-  const s = dressed(surfaceNets(bodyField, [-0.662, -1.34, -0.2], [0.662, 0.19, 0.2], 0.0188), "body", (p) => weightsFrom(p, trunkInfluences, 0.045));
+  const s = dressed(surfaceNets(bodyField, [-0.662, -1.34, -0.2], [0.662, 0.19, 0.2], 0.0188), "body", (p) =>
+    weightsFrom(p, trunkInfluences, 0.045),
+  );
   smooth(s, 3);
   return s;
 }
 
 export function hands(): Surface {
-  const left = dressed(surfaceNets(handField, [0.638, 0.07, -0.12], [0.9, 0.15, 0.13], 0.0056), "hand", (p) => weightsFrom(p, handInfluences, p[0] < 0.69 ? 0.02 : 0.005));
+  const left = dressed(surfaceNets(handField, [0.638, 0.07, -0.12], [0.9, 0.15, 0.13], 0.0056), "hand", (p) =>
+    weightsFrom(p, handInfluences, p[0] < 0.69 ? 0.02 : 0.005),
+  );
   smooth(left, 2);
   const out = emptySurface();
   append(out, left);
@@ -133,7 +149,10 @@ export function head(): Surface {
     // The jaw takes what lies below a line from its hinge to the corner of the mouth, the neck what lies below the chin.
     const line = 0.262 + ((0.2502 - 0.262) * (p[2] - 0.01)) / 0.075;
     let open = ramp(line - p[1], -0.008, 0.016) * ramp(p[2], -0.012, 0.03) * ramp(p[1], 0.188, 0.212);
-    const mouth = ramp(mouthHalfWidth + 0.012 - Math.abs(p[0]), 0, 0.014) * ramp(p[2], 0.06, 0.075) * ramp(0.02 - Math.abs(p[1] - mouthLine(p[0])), 0, 0.01);
+    const mouth =
+      ramp(mouthHalfWidth + 0.012 - Math.abs(p[0]), 0, 0.014) *
+      ramp(p[2], 0.06, 0.075) *
+      ramp(0.02 - Math.abs(p[1] - mouthLine(p[0])), 0, 0.01);
     open += mouth * ((p[1] < mouthLine(p[0]) ? 1 : 0) - open);
     const toNeck = ramp(0.222 - p[1] - 0.35 * (p[2] - 0.0), 0, 0.045);
     w[jaw] = open * (1 - toNeck);

@@ -23,7 +23,10 @@ export const roundCone = (a: Vec3, b: Vec3, ra: number, rb: number): Field => {
   };
 };
 
-export const ball = ([cx, cy, cz]: Vec3, r: number): Field => (x, y, z) => Math.sqrt((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) - r;
+export const ball =
+  ([cx, cy, cz]: Vec3, r: number): Field =>
+  (x, y, z) =>
+    Math.sqrt((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) - r;
 
 /** Union with a fillet about `k` wide. */
 export const smoothMin = (a: number, b: number, k: number): number => {
@@ -57,4 +60,7 @@ export const mirror =
   (x, y, z) =>
     f(-x, y, z);
 /** Both sides, apart from each other. */
-export const pair = (f: Field): Field => (x, y, z) => Math.min(f(x, y, z), f(-x, y, z));
+export const pair =
+  (f: Field): Field =>
+  (x, y, z) =>
+    Math.min(f(x, y, z), f(-x, y, z));

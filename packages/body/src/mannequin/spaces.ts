@@ -5,8 +5,30 @@ import { lidPoint, type Surface } from "./parts.ts";
 import type { Vec3 } from "./sdf.ts";
 
 /** What one unit of each coefficient does. */
-export const shapeNames = ["stature +4 %", "girth +10 %", "shoulder width +10 %", "arm length +6 %", "leg length +6 %", "torso length +6 %", "neck length +20 %", "head size +6 %", "hand size +6 %", "face width +6 %"] as const;
-export const expressionNames = ["blink left", "blink right", "brows raised", "brows together", "smile", "corners down", "pucker", "lips apart", "mouth wide", "cheeks blown"] as const;
+export const shapeNames = [
+  "stature +4 %",
+  "girth +10 %",
+  "shoulder width +10 %",
+  "arm length +6 %",
+  "leg length +6 %",
+  "torso length +6 %",
+  "neck length +20 %",
+  "head size +6 %",
+  "hand size +6 %",
+  "face width +6 %",
+] as const;
+export const expressionNames = [
+  "blink left",
+  "blink right",
+  "brows raised",
+  "brows together",
+  "smile",
+  "corners down",
+  "pucker",
+  "lips apart",
+  "mouth wide",
+  "cheeks blown",
+] as const;
 
 const limb = (name: string): string => name.replace(/^(left|right)_/, "");
 const isFinger = (j: number) => j >= 25;
@@ -42,9 +64,17 @@ function stretch(coefficient: number, j: number): { along: number; across: numbe
 
 /** Where a joint's bone points: at its main child. */
 function boneDirection(j: number): Vec3 {
-  const main: Record<string, string> = { pelvis: "spine1", spine3: "neck", neck: "head", left_collar: "left_shoulder", right_collar: "right_shoulder", left_wrist: "left_middle1", right_wrist: "right_middle1" };
+  const main: Record<string, string> = {
+    pelvis: "spine1",
+    spine3: "neck",
+    neck: "head",
+    left_collar: "left_shoulder",
+    right_collar: "right_shoulder",
+    left_wrist: "left_middle1",
+    right_wrist: "right_middle1",
+  };
   const child = main[jointNames[j]] ? jointIndex(main[jointNames[j]]) : parents.indexOf(j);
-  const d: Vec3 = child > 0 ? [0, 1, 2].map((k) => jointPositions[child][k] - jointPositions[j][k]) as unknown as Vec3 : [0, 1, 0];
+  const d: Vec3 = child > 0 ? ([0, 1, 2].map((k) => jointPositions[child][k] - jointPositions[j][k]) as unknown as Vec3) : [0, 1, 0];
   const n = Math.hypot(...d);
   return [d[0] / n, d[1] / n, d[2] / n];
 }
@@ -73,16 +103,21 @@ export function shapeDisplacement(surface: Surface, coefficient: number): { vert
     const p = [0, 1, 2].map((k) => surface.positions[3 * v + k]);
     surface.weights[v].forEach((w, j) => {
       if (w === 0) return;
-      const s = stretched(j, p.map((x, k) => x - jointPositions[j][k]));
+      const s = stretched(
+        j,
+        p.map((x, k) => x - jointPositions[j][k]),
+      );
       for (let k = 0; k < 3; k++) vertices[3 * v + k] += w * (joints[3 * j + k] + s[k]);
     });
-    if (coefficient === 9 && surface.regions[v] !== "body" && surface.regions[v] !== "hand" && p[1] > 0.2) vertices[3 * v] += 0.06 * p[0] * Math.min(1, Math.max(0, (p[1] - 0.2) / 0.02));
+    if (coefficient === 9 && surface.regions[v] !== "body" && surface.regions[v] !== "hand" && p[1] > 0.2)
+      vertices[3 * v] += 0.06 * p[0] * Math.min(1, Math.max(0, (p[1] - 0.2) / 0.02));
   }
   if (coefficient === 9) for (const eye of [23, 24]) joints[3 * eye] += 0.06 * jointPositions[eye][0];
   return { vertices, joints };
 }
 
-const bump = (p: Vec3, c: Vec3, size: Vec3): number => Math.exp(-(((p[0] - c[0]) / size[0]) ** 2 + ((p[1] - c[1]) / size[1]) ** 2 + ((p[2] - c[2]) / size[2]) ** 2));
+const bump = (p: Vec3, c: Vec3, size: Vec3): number =>
+  Math.exp(-(((p[0] - c[0]) / size[0]) ** 2 + ((p[1] - c[1]) / size[1]) ** 2 + ((p[2] - c[2]) / size[2]) ** 2));
 
 /** Displacement of the vertices, `[V, 3]` metres, for one unit of an expression coefficient. */
 export function expressionDisplacement(surface: Surface, coefficient: number): Float32Array {
@@ -111,7 +146,10 @@ export function expressionDisplacement(surface: Surface, coefficient: number): F
         const up = (Math.atan2(e[1], e[2]) * 180) / Math.PI;
         const across = (Math.asin(Math.max(-1, Math.min(1, e[0] / Math.hypot(...e)))) * 180) / Math.PI;
         const meet = lidRest.lower + 5;
-        const to = region === "upperLid" ? up + ((meet - lidRest.upper) * (lidRest.far - up)) / (lidRest.far - lidRest.upper) : up + (5 * (up + lidRest.far)) / (lidRest.lower + lidRest.far);
+        const to =
+          region === "upperLid"
+            ? up + ((meet - lidRest.upper) * (lidRest.far - up)) / (lidRest.far - lidRest.upper)
+            : up + (5 * (up + lidRest.far)) / (lidRest.lower + lidRest.far);
         const target = lidPoint(to, across);
         add(side * (target[0] - q[0]), target[1] - q[1], target[2] - q[2]);
       }

@@ -81,11 +81,18 @@ export interface BodyOutput {
 
 /** Reads an SMPL-X .npz. The published files may be used for non-commercial research only: the user brings them. */
 export function loadBodyModel(path: string, vertexIds: VertexIds = smplxVertexIds): BodyModelData {
-  const wanted = "v_template shapedirs posedirs J_regressor kintree_table weights f hands_componentsl hands_componentsr hands_meanl hands_meanr lmk_faces_idx lmk_bary_coords dynamic_lmk_faces_idx dynamic_lmk_bary_coords".split(" ");
+  const wanted =
+    "v_template shapedirs posedirs J_regressor kintree_table weights f hands_componentsl hands_componentsr hands_meanl hands_meanr lmk_faces_idx lmk_bary_coords dynamic_lmk_faces_idx dynamic_lmk_bary_coords".split(
+      " ",
+    );
   const file = readNpz(path, (name) => wanted.includes(name));
   const get = (name: string): NpyArray => {
     const a = file.get(name);
-    if (!a) throw new BodyError("BODY_MODEL", `${path}: no array "${name}"; an SMPL-X model file (like SMPLX_NEUTRAL.npz) is expected, it holds ${wanted.join(", ")}`);
+    if (!a)
+      throw new BodyError(
+        "BODY_MODEL",
+        `${path}: no array "${name}"; an SMPL-X model file (like SMPLX_NEUTRAL.npz) is expected, it holds ${wanted.join(", ")}`,
+      );
     return a;
   };
   const floats = (name: string) => Float32Array.from(get(name).data);
@@ -93,7 +100,8 @@ export function loadBodyModel(path: string, vertexIds: VertexIds = smplxVertexId
   const v = get("v_template").shape[0];
   const expect = (name: string, shape: readonly (number | string)[]) => {
     const got = get(name).shape;
-    if (got.length !== shape.length || shape.some((s, i) => typeof s === "number" && s !== got[i])) throw new ShapeError(`${path}: ${name}`, shape, got);
+    if (got.length !== shape.length || shape.some((s, i) => typeof s === "number" && s !== got[i]))
+      throw new ShapeError(`${path}: ${name}`, shape, got);
   };
   expect("v_template", ["V", 3]);
   expect("shapedirs", [v, 3, "coefficients"]);
@@ -128,7 +136,8 @@ export function loadBodyModel(path: string, vertexIds: VertexIds = smplxVertexId
     dynamicLmkBary: file.has("dynamic_lmk_bary_coords") ? floats("dynamic_lmk_bary_coords") : null,
     vertexIds,
   };
-  if (data.parents.some((p, i) => i > 0 && !(p >= 0 && p < i))) throw new BodyError("BODY_MODEL", `${path}: kintree_table: a joint's parent must come before it`);
+  if (data.parents.some((p, i) => i > 0 && !(p >= 0 && p < i)))
+    throw new BodyError("BODY_MODEL", `${path}: kintree_table: a joint's parent must come before it`);
   return data;
 }
 
@@ -201,7 +210,8 @@ export class BodyModel {
       const features = (jointCount - 1) * 9;
       const rows = new Float32Array(features * count * 3);
       for (let i = 0; i < count; i++) {
-        for (let c = 0; c < 3; c++) for (let k = 0; k < features; k++) rows[k * count * 3 + 3 * i + c] = data.posedirs[(3 * pick(i) + c) * features + k];
+        for (let c = 0; c < 3; c++)
+          for (let k = 0; k < features; k++) rows[k * count * 3 + 3 * i + c] = data.posedirs[(3 * pick(i) + c) * features + k];
       }
       this.poseDirections = tensorOf(rows, [features, count * 3]);
     }
@@ -227,7 +237,10 @@ export class BodyModel {
     }
     this.handMean = tensorOf(mean, [jointCount * 3]);
     const n = this.options.numPcaComps;
-    this.components = [tensorOf(data.handsComponentsL.slice(0, n * 45), [n, 45]), tensorOf(data.handsComponentsR.slice(0, n * 45), [n, 45])];
+    this.components = [
+      tensorOf(data.handsComponentsL.slice(0, n * 45), [n, 45]),
+      tensorOf(data.handsComponentsR.slice(0, n * 45), [n, 45]),
+    ];
 
     const index: number[] = [];
     const weight: number[] = [];
@@ -259,10 +272,19 @@ export class BodyModel {
     for (let d = 0; d <= Math.max(...depth); d++) {
       const js = depth.flatMap((x, j) => (x === d ? [j] : []));
       const before = this.levels.at(-1)?.joints ?? [];
-      this.levels.push({ joints: js, parents: wholeTensor(js.map((j) => Math.max(0, before.indexOf(data.parents[j]))), [js.length]) });
+      this.levels.push({
+        joints: js,
+        parents: wholeTensor(
+          js.map((j) => Math.max(0, before.indexOf(data.parents[j]))),
+          [js.length],
+        ),
+      });
       placed.push(...js);
     }
-    this.order = wholeTensor(data.parents.map((_, j) => placed.indexOf(j)), [jointCount]);
+    this.order = wholeTensor(
+      data.parents.map((_, j) => placed.indexOf(j)),
+      [jointCount],
+    );
   }
 
   /** Vertices the landmarks and picked points refer to: what a subset must hold. */
@@ -277,14 +299,20 @@ export class BodyModel {
     const b = p.bodyPose.size(0);
     const { usePca, numBetas, numExpressionCoeffs } = this.options;
     const check = (name: string, t: Tensor, width: number) => {
-      if (t.dim !== 2 || t.size(1) !== width || (t.size(0) !== b && !(name === "betas" && t.size(0) === 1))) throw new ShapeError(name, [b, width], t.shape);
+      if (t.dim !== 2 || t.size(1) !== width || (t.size(0) !== b && !(name === "betas" && t.size(0) === 1)))
+        throw new ShapeError(name, [b, width], t.shape);
     };
     const hand = usePca ? this.options.numPcaComps : 45;
     check("betas", p.betas, numBetas);
     check("expression", p.expression, numExpressionCoeffs);
     check("global_orient", p.globalOrient, 3);
     check("body_pose", p.bodyPose, 63);
-    for (const [name, t] of [["jaw_pose", p.jawPose], ["leye_pose", p.leyePose], ["reye_pose", p.reyePose]] as const) check(name, t, 3);
+    for (const [name, t] of [
+      ["jaw_pose", p.jawPose],
+      ["leye_pose", p.leyePose],
+      ["reye_pose", p.reyePose],
+    ] as const)
+      check(name, t, 3);
     check("left_hand_pose", p.leftHandPose, hand);
     check("right_hand_pose", p.rightHandPose, hand);
 
@@ -296,7 +324,10 @@ export class BodyModel {
     const betas = p.betas.size(0) === b ? p.betas : p.betas.expand([b, numBetas]);
     const coefficients = cat([betas, p.expression], 1);
     const count = this.template.size(0);
-    const vShaped = betas.matmul(this.directions.narrow(0, 0, numBetas)).reshape([b, count, 3]).add(this.template);
+    const vShaped = betas
+      .matmul(this.directions.narrow(0, 0, numBetas))
+      .reshape([b, count, 3])
+      .add(this.template);
     let rest = coefficients.matmul(this.directions).reshape([b, count, 3]).add(this.template);
     const joints = coefficients.matmul(this.jointDirections).reshape([b, jointCount, 3]).add(this.jointTemplate);
 
@@ -311,7 +342,13 @@ export class BodyModel {
     const worldRotations: Tensor[] = [];
     const worldPositions: Tensor[] = [];
     this.levels.forEach((level, d) => {
-      const pickJoints = (t: Tensor) => (level.joints.length === 1 ? t.narrow(1, level.joints[0], 1) : stack(level.joints.map((j) => t.select(1, j)), 1));
+      const pickJoints = (t: Tensor) =>
+        level.joints.length === 1
+          ? t.narrow(1, level.joints[0], 1)
+          : stack(
+              level.joints.map((j) => t.select(1, j)),
+              1,
+            );
       const own = pickJoints(rotations);
       const at = pickJoints(joints);
       if (d === 0) {
@@ -319,7 +356,10 @@ export class BodyModel {
         worldPositions.push(at);
         return;
       }
-      const parentRest = stack(level.joints.map((j) => joints.select(1, this.data.parents[j])), 1);
+      const parentRest = stack(
+        level.joints.map((j) => joints.select(1, this.data.parents[j])),
+        1,
+      );
       const parentRotation = worldRotations[d - 1].indexSelect(1, level.parents);
       const parentPosition = worldPositions[d - 1].indexSelect(1, level.parents);
       worldRotations.push(parentRotation.matmul(own));
@@ -336,7 +376,11 @@ export class BodyModel {
 
     const onSurface = (index: Tensor, weight: Tensor) => {
       const n = index.numel / 3;
-      return vertices.indexSelect(1, index.reshape([-1])).reshape([b, n, 3, 3]).mul(weight.reshape([1, n, 3, 1])).sum(2);
+      return vertices
+        .indexSelect(1, index.reshape([-1]))
+        .reshape([b, n, 3, 3])
+        .mul(weight.reshape([1, n, 3, 1]))
+        .sum(2);
     };
     const parts = [posed, onSurface(this.points.index, this.points.weight)];
     if (this.contour) parts.push(this.outline(vertices, rotations, this.contour));
@@ -365,7 +409,10 @@ export class BodyModel {
     });
     // One flat table of all bodies' vertices, rows shifted by body.
     const count = vertices.size(1);
-    const shift = fromData(BigInt64Array.from({ length: b }, (_, i) => BigInt(i * count)), [b, 1, 1]);
+    const shift = fromData(
+      BigInt64Array.from({ length: b }, (_, i) => BigInt(i * count)),
+      [b, 1, 1],
+    );
     const corners = embedding(vertices.reshape([b * count, 3]), index.add(shift)); // [B, 17, 3, 3]
     return corners.mul(weight.unsqueeze(-1)).sum(2);
   }

@@ -30,7 +30,17 @@ export function quaternionToMatrix(q: Tensor): Tensor {
   const sum = (a: Tensor, b: Tensor, c: Tensor, d: Tensor) => s.mul(a.mul(b).add(c.mul(d)));
   const difference = (a: Tensor, b: Tensor, c: Tensor, d: Tensor) => s.mul(a.mul(b).sub(c.mul(d)));
   return rows(
-    [one(y, z), difference(x, y, z, w), sum(x, z, y, w), sum(x, y, z, w), one(x, z), difference(y, z, x, w), difference(x, z, y, w), sum(y, z, x, w), one(x, y)],
+    [
+      one(y, z),
+      difference(x, y, z, w),
+      sum(x, z, y, w),
+      sum(x, y, z, w),
+      one(x, z),
+      difference(y, z, x, w),
+      difference(x, z, y, w),
+      sum(y, z, x, w),
+      one(x, y),
+    ],
     q.shape.slice(0, -1),
   );
 }
@@ -45,7 +55,12 @@ export function quaternionToMatrix(q: Tensor): Tensor {
 export function matrixToQuaternion(m: Tensor): Tensor {
   const flat = m.reshape([-1, 9]);
   const [m00, m01, m02, m10, m11, m12, m20, m21, m22] = flat.unbind(1);
-  const squares = [m00.add(1).add(m11).add(m22), m00.add(1).sub(m11).sub(m22), m00.rsub(1).add(m11).sub(m22), m00.rsub(1).sub(m11).add(m22)]; // (2w)², (2x)², …
+  const squares = [
+    m00.add(1).add(m11).add(m22),
+    m00.add(1).sub(m11).sub(m22),
+    m00.rsub(1).add(m11).sub(m22),
+    m00.rsub(1).sub(m11).add(m22),
+  ]; // (2w)², (2x)², …
   const odd = [m21.sub(m12), m02.sub(m20), m10.sub(m01)];
   const root = (t: Tensor) => t.clamp(0, null).sqrt().mul(0.5);
   const signed = (t: Tensor, sign: Tensor) => where(sign.lt(0), root(t).neg(), root(t));
@@ -59,7 +74,10 @@ export function matrixToQuaternion(m: Tensor): Tensor {
     [odd[1], xy, squares[2], yz],
     [odd[2], xz, yz, squares[3]],
   ].map((c) => stack(c, -1)); // [N, 4]
-  const best = stack(squares, -1).argmax(1).reshape([-1, 1, 1]).expand([flat.size(0), 1, 4]);
+  const best = stack(squares, -1)
+    .argmax(1)
+    .reshape([-1, 1, 1])
+    .expand([flat.size(0), 1, 4]);
   const q = stack(candidates, 1).gather(1, best).squeeze(1);
   const robust = positive(q.div(q.norm(-1, true)));
   const nearHalfTurn = squares[0].lt(4 * 0.02 ** 2).unsqueeze(-1); // w below 0.02: within 2.3° of a half turn
@@ -83,7 +101,8 @@ export function quaternionMultiply(a: Tensor, b: Tensor): Tensor {
 }
 
 /** sin(θ/2)/θ, by its series near zero. */
-const sincHalf = (angle: Tensor): Tensor => where(angle.lt(1e-4), angle.square().div(-48).add(0.5), angle.div(2).sin().div(angle.clamp(1e-8, null)));
+const sincHalf = (angle: Tensor): Tensor =>
+  where(angle.lt(1e-4), angle.square().div(-48).add(0.5), angle.div(2).sin().div(angle.clamp(1e-8, null)));
 
 /** `[..., 3]` → `[..., 4]`. */
 export function axisAngleToQuaternion(r: Tensor): Tensor {

@@ -37,13 +37,17 @@ export function saveMotion(path: string, m: Motion): void {
 export function loadMotion(path: string): Motion {
   const extension = extname(path).toLowerCase();
   if (extension === ".npy") return checkMotion(talkshow(readNpy(path), path), path);
-  if (extension !== ".npz") throw new BodyError("MOTION", `${path}: not a motion file: expected .npz (ours, SHOW, AMASS, BEAT2) or .npy (TalkSHOW, 265 columns)`);
+  if (extension !== ".npz")
+    throw new BodyError("MOTION", `${path}: not a motion file: expected .npz (ours, SHOW, AMASS, BEAT2) or .npy (TalkSHOW, 265 columns)`);
   const pickled = /^(part2num|joint2num|gender|surface_model_type|speaker_name)$|^losses_to_log/;
   const file = readNpz(path, (name) => !pickled.test(name));
   if (file.has("poses")) return checkMotion(amass(file, path), path);
   if (file.has("body_pose_axis")) return checkMotion(show(file, path), path);
   if (file.has("body_pose")) return checkMotion(own(file, path), path);
-  throw new BodyError("MOTION", `${path}: not a motion file we know: it holds ${[...file.keys()].slice(0, 8).join(", ")}; expected body_pose (ours), body_pose_axis (SHOW) or poses (AMASS, BEAT2)`);
+  throw new BodyError(
+    "MOTION",
+    `${path}: not a motion file we know: it holds ${[...file.keys()].slice(0, 8).join(", ")}; expected body_pose (ours), body_pose_axis (SHOW) or poses (AMASS, BEAT2)`,
+  );
 }
 
 function own(file: Map<string, NpyArray>, path: string): Motion {
@@ -68,16 +72,24 @@ function own(file: Map<string, NpyArray>, path: string): Motion {
 
 /** `[F, 265]` at 30 frames a second, hands in full angles about the mean hand. */
 function talkshow(a: NpyArray, path: string): Motion {
-  if (a.shape.length !== 2 || a.shape[1] !== 265) throw new BodyError("MOTION", `${path}: expected an array [frames, 265] (TalkSHOW), got [${a.shape.join(", ")}]`);
+  if (a.shape.length !== 2 || a.shape[1] !== 265)
+    throw new BodyError("MOTION", `${path}: expected an array [frames, 265] (TalkSHOW), got [${a.shape.join(", ")}]`);
   const frames = a.shape[0];
   const data = floats(a);
   const m = emptyMotion(frames, 30, 100);
   m.space = "smplx";
   const columns: [Float32Array, number, number][] = [
-    [m.jawPose, 0, 3], [m.leyePose, 3, 3], [m.reyePose, 6, 3], [m.globalOrient, 9, 3], [m.bodyPose, 12, 63],
-    [m.leftHandPose, 75, 45], [m.rightHandPose, 120, 45], [m.expression, 165, 100],
+    [m.jawPose, 0, 3],
+    [m.leyePose, 3, 3],
+    [m.reyePose, 6, 3],
+    [m.globalOrient, 9, 3],
+    [m.bodyPose, 12, 63],
+    [m.leftHandPose, 75, 45],
+    [m.rightHandPose, 120, 45],
+    [m.expression, 165, 100],
   ];
-  for (const [to, from, width] of columns) for (let f = 0; f < frames; f++) to.set(data.subarray(f * 265 + from, f * 265 + from + width), f * width);
+  for (const [to, from, width] of columns)
+    for (let f = 0; f < frames; f++) to.set(data.subarray(f * 265 + from, f * 265 + from + width), f * width);
   return m;
 }
 
@@ -105,10 +117,18 @@ function show(file: Map<string, NpyArray>, path: string): Motion {
   const expression = need(file, "expression", path);
   const m = emptyMotion(frames, 30, expression.shape[1]);
   m.space = "smplx";
-  const fields: [MotionField, string][] = [["bodyPose", "body_pose_axis"], ["globalOrient", "global_orient"], ["transl", "transl"], ["jawPose", "jaw_pose"], ["leyePose", "leye_pose"], ["reyePose", "reye_pose"]];
+  const fields: [MotionField, string][] = [
+    ["bodyPose", "body_pose_axis"],
+    ["globalOrient", "global_orient"],
+    ["transl", "transl"],
+    ["jawPose", "jaw_pose"],
+    ["leyePose", "leye_pose"],
+    ["reyePose", "reye_pose"],
+  ];
   for (const [field, name] of fields) {
     const a = need(file, name, path);
-    if (a.data.length !== frames * motionWidths[field]) throw new BodyError("MOTION", `${path}: ${name}: expected ${frames} frames of ${motionWidths[field]}, got [${a.shape.join(", ")}]`);
+    if (a.data.length !== frames * motionWidths[field])
+      throw new BodyError("MOTION", `${path}: ${name}: expected ${frames} frames of ${motionWidths[field]}, got [${a.shape.join(", ")}]`);
     m[field] = floats(a);
   }
   m.expression = floats(expression);
@@ -116,14 +136,26 @@ function show(file: Map<string, NpyArray>, path: string): Motion {
   const camera = file.get("camera_transl")?.data;
   const [width, height] = ["width", "height"].map((k) => Number(file.get(k)?.data[0] ?? 0));
   // x and y are stored with their signs turned.
-  if (camera && width && height) m.camera = { width, height, focal: Number(file.get("focal_length")?.data[0] ?? 5000), cx: width / 2, cy: height / 2, transl: [-camera[0], -camera[1], camera[2]] };
+  if (camera && width && height)
+    m.camera = {
+      width,
+      height,
+      focal: Number(file.get("focal_length")?.data[0] ?? 5000),
+      cx: width / 2,
+      cy: height / 2,
+      transl: [-camera[0], -camera[1], camera[2]],
+    };
   return m;
 }
 
 /** AMASS (z up) and BEAT2 (y up): 165 angles, hands in full. */
 function amass(file: Map<string, NpyArray>, path: string): Motion {
   const poses = need(file, "poses", path);
-  if (poses.shape.length !== 2 || poses.shape[1] !== 165) throw new BodyError("MOTION", `${path}: poses: expected [frames, 165] (SMPL-X), got [${poses.shape.join(", ")}]; SMPL+H files with 156 columns have no face and are not supported`);
+  if (poses.shape.length !== 2 || poses.shape[1] !== 165)
+    throw new BodyError(
+      "MOTION",
+      `${path}: poses: expected [frames, 165] (SMPL-X), got [${poses.shape.join(", ")}]; SMPL+H files with 156 columns have no face and are not supported`,
+    );
   const frames = poses.shape[0];
   const data = floats(poses);
   const expression = file.get("expressions") ?? file.get("expression");
@@ -131,8 +163,18 @@ function amass(file: Map<string, NpyArray>, path: string): Motion {
   const m = emptyMotion(frames, rate ? Number(rate.data[0]) : 30, expression?.shape[1] ?? 0);
   m.space = "smplx";
   m.handsAboutMean = false;
-  const columns: [MotionField, number][] = [["globalOrient", 0], ["bodyPose", 3], ["jawPose", 66], ["leyePose", 69], ["reyePose", 72], ["leftHandPose", 75], ["rightHandPose", 120]];
-  for (const [field, from] of columns) for (let f = 0; f < frames; f++) m[field].set(data.subarray(f * 165 + from, f * 165 + from + motionWidths[field]), f * motionWidths[field]);
+  const columns: [MotionField, number][] = [
+    ["globalOrient", 0],
+    ["bodyPose", 3],
+    ["jawPose", 66],
+    ["leyePose", 69],
+    ["reyePose", 72],
+    ["leftHandPose", 75],
+    ["rightHandPose", 120],
+  ];
+  for (const [field, from] of columns)
+    for (let f = 0; f < frames; f++)
+      m[field].set(data.subarray(f * 165 + from, f * 165 + from + motionWidths[field]), f * motionWidths[field]);
   if (expression) m.expression = floats(expression);
   if (file.has("betas")) m.betas = floats(file.get("betas")!);
   const trans = file.get("trans");
@@ -155,7 +197,11 @@ function rotate(r: ArrayLike<number>, v: readonly number[]): number[] {
   const [x, y, z] = [r[0] / angle, r[1] / angle, r[2] / angle];
   const [c, s] = [Math.cos(angle), Math.sin(angle)];
   const dot = (x * v[0] + y * v[1] + z * v[2]) * (1 - c);
-  return [v[0] * c + (y * v[2] - z * v[1]) * s + x * dot, v[1] * c + (z * v[0] - x * v[2]) * s + y * dot, v[2] * c + (x * v[1] - y * v[0]) * s + z * dot];
+  return [
+    v[0] * c + (y * v[2] - z * v[1]) * s + x * dot,
+    v[1] * c + (z * v[0] - x * v[2]) * s + y * dot,
+    v[2] * c + (x * v[1] - y * v[0]) * s + z * dot,
+  ];
 }
 
 /** Rotation vector of a turn about x after `r`. */
@@ -178,5 +224,6 @@ function need(file: Map<string, NpyArray>, name: string, path: string): NpyArray
 }
 
 function expectWidth(a: NpyArray, width: number, frames: number, what: string): void {
-  if (a.shape.length !== 2 || a.shape[0] !== frames || a.shape[1] !== width) throw new BodyError("MOTION", `${what}: expected [${frames}, ${width}], got [${a.shape.join(", ")}]`);
+  if (a.shape.length !== 2 || a.shape[0] !== frames || a.shape[1] !== width)
+    throw new BodyError("MOTION", `${what}: expected [${frames}, ${width}], got [${a.shape.join(", ")}]`);
 }

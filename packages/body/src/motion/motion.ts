@@ -34,14 +34,35 @@ export interface Motion {
   camera?: MotionCamera;
 }
 
-export const motionWidths = { transl: 3, globalOrient: 3, bodyPose: 63, jawPose: 3, leyePose: 3, reyePose: 3, leftHandPose: 45, rightHandPose: 45 } as const;
+export const motionWidths = {
+  transl: 3,
+  globalOrient: 3,
+  bodyPose: 63,
+  jawPose: 3,
+  leyePose: 3,
+  reyePose: 3,
+  leftHandPose: 45,
+  rightHandPose: 45,
+} as const;
 export type MotionField = keyof typeof motionWidths;
 export const motionFields = Object.keys(motionWidths) as MotionField[];
 
 /** A motion at rest: every value 0. */
 export function emptyMotion(frames: number, fps: number, expressionWidth = 0, betas = 0): Motion {
-  const zeros = Object.fromEntries(motionFields.map((f) => [f, new Float32Array(frames * motionWidths[f])])) as Record<MotionField, Float32Array>;
-  return { frames, fps, ...zeros, handsAboutMean: true, expression: new Float32Array(frames * expressionWidth), expressionWidth, betas: new Float32Array(betas), space: "mannequin" };
+  const zeros = Object.fromEntries(motionFields.map((f) => [f, new Float32Array(frames * motionWidths[f])])) as Record<
+    MotionField,
+    Float32Array
+  >;
+  return {
+    frames,
+    fps,
+    ...zeros,
+    handsAboutMean: true,
+    expression: new Float32Array(frames * expressionWidth),
+    expressionWidth,
+    betas: new Float32Array(betas),
+    space: "mannequin",
+  };
 }
 
 /** Frames `from` … `to − 1`. */
@@ -58,12 +79,18 @@ export function checkMotion(m: Motion, name: string): Motion {
   };
   if (m.frames < 1) fail("the motion has no frames");
   if (!(m.fps > 0 && m.fps <= 1000)) fail(`${m.fps} frames a second is no frame rate`);
-  const arrays: [string, Float32Array, number][] = [...motionFields.map((f) => [f, m[f], motionWidths[f]] as [string, Float32Array, number]), ["expression", m.expression, m.expressionWidth]];
+  const arrays: [string, Float32Array, number][] = [
+    ...motionFields.map((f) => [f, m[f], motionWidths[f]] as [string, Float32Array, number]),
+    ["expression", m.expression, m.expressionWidth],
+  ];
   for (const [field, data, width] of arrays) {
-    if (data.length !== m.frames * width) fail(`${field} holds ${data.length} values, ${m.frames} frames of ${width} need ${m.frames * width}`);
+    if (data.length !== m.frames * width)
+      fail(`${field} holds ${data.length} values, ${m.frames} frames of ${width} need ${m.frames * width}`);
     for (let i = 0; i < data.length; i++) {
       if (Number.isFinite(data[i])) continue;
-      fail(`${field} of frame ${Math.floor(i / width)} (counted from 0) is ${data[i]}: motions must hold finite numbers. Repair or cut that frame`);
+      fail(
+        `${field} of frame ${Math.floor(i / width)} (counted from 0) is ${data[i]}: motions must hold finite numbers. Repair or cut that frame`,
+      );
     }
   }
   return m;
@@ -94,7 +121,10 @@ export function resampleMotion(m: Motion, fps: number): Motion {
     }
     return out;
   };
-  const fields = Object.fromEntries(motionFields.map((f) => [f, resample(m[f], motionWidths[f], f !== "transl")])) as Record<MotionField, Float32Array>;
+  const fields = Object.fromEntries(motionFields.map((f) => [f, resample(m[f], motionWidths[f], f !== "transl")])) as Record<
+    MotionField,
+    Float32Array
+  >;
   return { ...m, ...fields, expression: resample(m.expression, m.expressionWidth, false), frames, fps };
 }
 

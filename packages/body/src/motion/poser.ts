@@ -19,7 +19,11 @@ export class Poser {
   pose(m: Motion, frame: number, betas: Float32Array = m.betas): { vertices: Float32Array; joints: Float32Array } {
     const { numBetas, numExpressionCoeffs } = this.model.options;
     const row = (a: Float32Array, width: number) => fromData(a.slice(frame * width, (frame + 1) * width), [1, width]);
-    const fitted = (values: Float32Array, n: number) => fromData(Float32Array.from({ length: n }, (_, i) => values[i] ?? 0), [1, n]);
+    const fitted = (values: Float32Array, n: number) =>
+      fromData(
+        Float32Array.from({ length: n }, (_, i) => values[i] ?? 0),
+        [1, n],
+      );
     const hand = (a: Float32Array, mean: Float32Array) => {
       const values = a.slice(frame * 45, (frame + 1) * 45);
       if (!m.handsAboutMean) for (let i = 0; i < 45; i++) values[i] -= mean[i];
@@ -30,7 +34,10 @@ export class Poser {
       noGrad(() => {
         const { vertices, joints } = this.model.forward({
           betas: fitted(known || betas !== m.betas ? betas : new Float32Array(0), numBetas),
-          expression: fitted(known ? m.expression.slice(frame * m.expressionWidth, (frame + 1) * m.expressionWidth) : new Float32Array(0), numExpressionCoeffs),
+          expression: fitted(
+            known ? m.expression.slice(frame * m.expressionWidth, (frame + 1) * m.expressionWidth) : new Float32Array(0),
+            numExpressionCoeffs,
+          ),
           globalOrient: row(m.globalOrient, 3),
           bodyPose: row(m.bodyPose, 63),
           jawPose: row(m.jawPose, 3),

@@ -30,7 +30,19 @@ export const toByte = (linear: number): number => gamma[linear >= 1 ? steps : li
  * Linear colour of a point. `n` unit normal, `v` unit direction to the camera, `p` the point; renderer's world.
  * Three point lights of colour 0.2 and intensity 1, two spots of intensity 15 looking along −z (full inside 60°, none beyond 90°).
  */
-export function shade(out: Float32Array, m: Material, nx: number, ny: number, nz: number, vx: number, vy: number, vz: number, px: number, py: number, pz: number): void {
+export function shade(
+  out: Float32Array,
+  m: Material,
+  nx: number,
+  ny: number,
+  nz: number,
+  vx: number,
+  vy: number,
+  vz: number,
+  px: number,
+  py: number,
+  pz: number,
+): void {
   let lx = lightPosition[0] - px;
   let ly = lightPosition[1] - py;
   let lz = lightPosition[2] - pz;

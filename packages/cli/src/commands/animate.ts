@@ -41,7 +41,8 @@ export function addAnimate(program: Command): void {
         const { animate, Avatar, avatarPath } = await import("@make-your-anchor/anchor");
         const avatar = Avatar.open(avatarPath(name, c.home));
         let motion = o.motion;
-        if (motion !== undefined) motion = existsSync(c.path(motion)) || /[./\\]/.test(motion) ? c.path(motion) : avatarPath(motion, c.home);
+        if (motion !== undefined)
+          motion = existsSync(c.path(motion)) || /[./\\]/.test(motion) ? c.path(motion) : avatarPath(motion, c.home);
         const result = await animate(avatar, {
           motion,
           conditions: o.conditions && c.path(o.conditions),
@@ -59,7 +60,9 @@ export function addAnimate(program: Command): void {
           signal: c.signal,
         });
         if (c.json) return printJson(result);
-        print(`${result.video}: ${result.frames} frames at ${result.fps} a second${result.audio ? ", with sound" : ""}, in ${result.seconds.toFixed(0)} s${result.reused ? ` (${result.reused} frames were finished before)` : ""}`);
+        print(
+          `${result.video}: ${result.frames} frames at ${result.fps} a second${result.audio ? ", with sound" : ""}, in ${result.seconds.toFixed(0)} s${result.reused ? ` (${result.reused} frames were finished before)` : ""}`,
+        );
         for (const note of result.notes) print(`note: ${note}`);
       }),
     );

@@ -15,7 +15,8 @@ export function addCreate(program: Command): void {
     .action((name: string, o: { clip: string; preset: string; bodyModel?: string; motion?: string; force?: boolean; json?: boolean }) =>
       run(o, async (c) => {
         const { AnchorError, avatarPath, createAvatar } = await import("@make-your-anchor/anchor");
-        if (o.preset !== "mini" && o.preset !== "sd15") throw new AnchorError("OPTION", `--preset ${o.preset}: expected mini or sd15`, { misuse: true });
+        if (o.preset !== "mini" && o.preset !== "sd15")
+          throw new AnchorError("OPTION", `--preset ${o.preset}: expected mini or sd15`, { misuse: true });
         const avatar = await createAvatar(avatarPath(name, c.home), {
           clip: c.path(o.clip),
           preset: o.preset,
@@ -27,7 +28,8 @@ export function addCreate(program: Command): void {
         });
         if (c.json) return printJson({ folder: avatar.folder, ...avatar.info });
         const { fit, frames, heldOutFrom } = avatar.info;
-        const px = (s: { median: number | null; p95: number | null }) => (s.median === null ? "none seen" : `${s.median.toFixed(1)} px (95 %: ${s.p95!.toFixed(1)})`);
+        const px = (s: { median: number | null; p95: number | null }) =>
+          s.median === null ? "none seen" : `${s.median.toFixed(1)} px (95 %: ${s.p95!.toFixed(1)})`;
         print(`${avatar.folder}: ${frames} frames, the last ${frames - heldOutFrom} held out`);
         print(`fit at 512²: body ${px(fit.body)}, hands ${px(fit.hands)}, face ${px(fit.face)}`);
         print(`next: anchor train ${name} body`);

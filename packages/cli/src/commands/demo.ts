@@ -16,12 +16,21 @@ export function addDemo(program: Command): void {
     .action((o: { out: string; minutes?: number; steps?: number; seconds?: number; clipSeconds?: number; json?: boolean }) =>
       run(o, async (c) => {
         const { runDemo } = await import("@make-your-anchor/anchor/demo");
-        const result = await runDemo(join(c.home, o.out), { minutes: o.minutes, steps: o.steps, seconds: o.seconds, clipSeconds: o.clipSeconds, onProgress: c.onProgress, signal: c.signal });
+        const result = await runDemo(join(c.home, o.out), {
+          minutes: o.minutes,
+          steps: o.steps,
+          seconds: o.seconds,
+          clipSeconds: o.clipSeconds,
+          onProgress: c.onProgress,
+          signal: c.signal,
+        });
         if (c.json) return printJson(result);
         print(`the clip it learnt from:   ${result.clip}`);
         print(`the new speech:            ${result.video}`);
         print(`contact sheet:             ${result.contactSheet}   (condition | generated | truth)`);
-        print(`against the truth:         ${result.unseen.psnr.toFixed(1)} dB, SSIM ${result.unseen.ssim.toFixed(3)}, sharpness ${result.unseen.sharpness.toFixed(2)}`);
+        print(
+          `against the truth:         ${result.unseen.psnr.toFixed(1)} dB, SSIM ${result.unseen.ssim.toFixed(3)}, sharpness ${result.unseen.sharpness.toFixed(2)}`,
+        );
         print(`time:                      ${(result.seconds / 60).toFixed(1)} min`);
       }),
     );

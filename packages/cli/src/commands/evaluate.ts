@@ -14,10 +14,19 @@ export function addEvaluate(program: Command): void {
       run(o, async (c) => {
         const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
         const avatar = Avatar.open(avatarPath(name, c.home));
-        const e = await evaluateAvatar(avatar, { steps: o.steps, windowSize: o.window, windowOverlap: o.overlap, onProgress: c.onProgress, signal: c.signal });
+        const e = await evaluateAvatar(avatar, {
+          steps: o.steps,
+          windowSize: o.window,
+          windowOverlap: o.overlap,
+          onProgress: c.onProgress,
+          signal: c.signal,
+        });
         if (c.json) return printJson(e);
-        const row = (what: string, s: { psnr: number; ssim: number; sharpness: number }) => print(`  ${what.padEnd(14)} ${s.psnr.toFixed(2).padStart(6)} dB  SSIM ${s.ssim.toFixed(3)}  sharpness ${s.sharpness.toFixed(2)}`);
-        print(`${e.frames.heldOut} held-out frames (${e.frames.train} trained on); moving region: ${(100 * e.movingShare).toFixed(0)} % of the picture`);
+        const row = (what: string, s: { psnr: number; ssim: number; sharpness: number }) =>
+          print(`  ${what.padEnd(14)} ${s.psnr.toFixed(2).padStart(6)} dB  SSIM ${s.ssim.toFixed(3)}  sharpness ${s.sharpness.toFixed(2)}`);
+        print(
+          `${e.frames.heldOut} held-out frames (${e.frames.train} trained on); moving region: ${(100 * e.movingShare).toFixed(0)} % of the picture`,
+        );
         for (const region of ["moving", "full"] as const) {
           print(region === "moving" ? "moving region" : "whole frame");
           row("generated", e.generated[region]);

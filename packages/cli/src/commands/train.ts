@@ -13,11 +13,20 @@ export function addTrain(program: Command): void {
     .action((name: string, part: string | undefined, o: { minutes?: number; steps?: number; fresh?: boolean; json?: boolean }) =>
       run(o, async (c) => {
         const { AnchorError, Avatar, avatarPath, trainBody } = await import("@make-your-anchor/anchor");
-        if (part !== undefined && part !== "body") throw new AnchorError("OPTION", `train ${name} ${part}: expected "body"`, { misuse: true });
+        if (part !== undefined && part !== "body")
+          throw new AnchorError("OPTION", `train ${name} ${part}: expected "body"`, { misuse: true });
         const avatar = Avatar.open(avatarPath(name, c.home));
-        const result = await trainBody(avatar, { minutes: o.minutes, steps: o.steps, fresh: o.fresh, onProgress: c.onProgress, signal: c.signal });
+        const result = await trainBody(avatar, {
+          minutes: o.minutes,
+          steps: o.steps,
+          fresh: o.fresh,
+          onProgress: c.onProgress,
+          signal: c.signal,
+        });
         if (c.json) return printJson(result);
-        print(`${avatar.path("body")}: trained ${result.steps.body} steps in ${(result.seconds / 60).toFixed(1)} min (curve: ${result.run}/metrics.jsonl)`);
+        print(
+          `${avatar.path("body")}: trained ${result.steps.body} steps in ${(result.seconds / 60).toFixed(1)} min (curve: ${result.run}/metrics.jsonl)`,
+        );
         print(`next: anchor evaluate ${name}, or anchor animate ${name} --motion FILE --out video.mp4`);
       }),
     );

@@ -37,7 +37,10 @@ class SpatialAttention extends Attention {
   }
   override forward(x: Tensor): Tensor {
     const [b, c, h, w] = x.shape;
-    const tokens = this.groupNorm.forward(x).reshape([b, c, h * w]).transpose(1, 2); // [B, H·W, C]
+    const tokens = this.groupNorm
+      .forward(x)
+      .reshape([b, c, h * w])
+      .transpose(1, 2); // [B, H·W, C]
     return super.forward(tokens.contiguous()).transpose(1, 2).reshape([b, c, h, w]).add(x);
   }
 }
@@ -63,7 +66,10 @@ class EncoderLevel extends Module {
 
   constructor(inChannels: number, outChannels: number, layers: number, groups: number, down: boolean) {
     super();
-    const resnets = Array.from({ length: layers }, (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }));
+    const resnets = Array.from(
+      { length: layers },
+      (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }),
+    );
     this.resnets = this.child("resnets", new ModuleList(resnets));
     this.downsamplers = down ? this.child("downsamplers", new ModuleList([new Downsample2D(outChannels, true)])) : null;
   }
@@ -80,7 +86,10 @@ class DecoderLevel extends Module {
 
   constructor(inChannels: number, outChannels: number, layers: number, groups: number, up: boolean) {
     super();
-    const resnets = Array.from({ length: layers }, (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }));
+    const resnets = Array.from(
+      { length: layers },
+      (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }),
+    );
     this.resnets = this.child("resnets", new ModuleList(resnets));
     this.upsamplers = up ? this.child("upsamplers", new ModuleList([new Upsample2D(outChannels)])) : null;
   }
@@ -103,7 +112,9 @@ class Encoder extends Module {
     const widths = c.block_out_channels;
     const last = widths[widths.length - 1];
     this.convIn = this.child("conv_in", new Conv2d(c.in_channels, widths[0], 3, { padding: 1 }));
-    const levels = widths.map((width, i) => new EncoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block, c.norm_num_groups, i < widths.length - 1));
+    const levels = widths.map(
+      (width, i) => new EncoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block, c.norm_num_groups, i < widths.length - 1),
+    );
     this.downBlocks = this.child("down_blocks", new ModuleList(levels));
     this.midBlock = this.child("mid_block", new VaeMid(last, c.norm_num_groups));
     this.normOut = this.child("conv_norm_out", new GroupNorm(c.norm_num_groups, last, eps));
@@ -128,7 +139,9 @@ class Decoder extends Module {
     const widths = [...c.block_out_channels].reverse();
     this.convIn = this.child("conv_in", new Conv2d(c.latent_channels, widths[0], 3, { padding: 1 }));
     this.midBlock = this.child("mid_block", new VaeMid(widths[0], c.norm_num_groups));
-    const levels = widths.map((width, i) => new DecoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block + 1, c.norm_num_groups, i < widths.length - 1));
+    const levels = widths.map(
+      (width, i) => new DecoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block + 1, c.norm_num_groups, i < widths.length - 1),
+    );
     this.upBlocks = this.child("up_blocks", new ModuleList(levels));
     this.normOut = this.child("conv_norm_out", new GroupNorm(c.norm_num_groups, widths[widths.length - 1], eps));
     this.convOut = this.child("conv_out", new Conv2d(widths[widths.length - 1], c.out_channels, 3, { padding: 1 }));
@@ -170,7 +183,8 @@ export class AutoencoderKL extends Module {
     super();
     requireDefaults("AutoencoderKL", config, { act_fn: "silu" });
     for (const type of [config.down_block_types, config.up_block_types].flat()) {
-      if (type !== undefined && type !== "DownEncoderBlock2D" && type !== "UpDecoderBlock2D") throw new ConfigError(`AutoencoderKL: block type ${String(type)} is not supported`);
+      if (type !== undefined && type !== "DownEncoderBlock2D" && type !== "UpDecoderBlock2D")
+        throw new ConfigError(`AutoencoderKL: block type ${String(type)} is not supported`);
     }
     this.config = { ...autoencoderDefaults, ...config };
     const c = this.config;

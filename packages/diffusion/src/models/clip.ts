@@ -1,5 +1,20 @@
 /** CLIP's two towers (arXiv:2103.00020) under transformers' names. */
-import { arange, attention, cat, Conv2d, Embedding, expectShape, LayerNorm, Linear, Module, ModuleList, normal, type LoadOptions, type Parameter, type Tensor } from "@make-your-anchor/torch";
+import {
+  arange,
+  attention,
+  cat,
+  Conv2d,
+  Embedding,
+  expectShape,
+  LayerNorm,
+  Linear,
+  Module,
+  ModuleList,
+  normal,
+  type LoadOptions,
+  type Parameter,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import { ConfigError, loadWeights, readConfig } from "./config.ts";
 
 export interface ClipTowerConfig {
@@ -24,9 +39,26 @@ export interface ClipTextConfig extends ClipTowerConfig {
 
 const tower = { hidden_act: "quick_gelu", layer_norm_eps: 1e-5 } as const;
 /** CLIP ViT-B/32. */
-export const clipVisionDefaults: ClipVisionConfig = { ...tower, hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, num_attention_heads: 12, image_size: 224, patch_size: 32, num_channels: 3 };
+export const clipVisionDefaults: ClipVisionConfig = {
+  ...tower,
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+  image_size: 224,
+  patch_size: 32,
+  num_channels: 3,
+};
 /** The text encoder of Stable Diffusion 1.5 (CLIP ViT-L/14's). */
-export const clipTextDefaults: ClipTextConfig = { ...tower, hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, num_attention_heads: 12, vocab_size: 49408, max_position_embeddings: 77 };
+export const clipTextDefaults: ClipTextConfig = {
+  ...tower,
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_hidden_layers: 12,
+  num_attention_heads: 12,
+  vocab_size: 49408,
+  max_position_embeddings: 77,
+};
 
 class ClipAttention extends Module {
   private readonly heads: number;
@@ -56,7 +88,8 @@ class ClipMlp extends Module {
 
   constructor(c: ClipTowerConfig) {
     super();
-    if (c.hidden_act !== "quick_gelu" && c.hidden_act !== "gelu") throw new ConfigError(`CLIP: hidden_act "${String(c.hidden_act)}" is not supported, only "quick_gelu" and "gelu"`);
+    if (c.hidden_act !== "quick_gelu" && c.hidden_act !== "gelu")
+      throw new ConfigError(`CLIP: hidden_act "${String(c.hidden_act)}" is not supported, only "quick_gelu" and "gelu"`);
     this.quick = c.hidden_act === "quick_gelu";
     this.fc1 = this.child("fc1", new Linear(c.hidden_size, c.intermediate_size));
     this.fc2 = this.child("fc2", new Linear(c.intermediate_size, c.hidden_size));
@@ -106,7 +139,10 @@ export class CLIPVisionModel extends Module {
     const c = this.config;
     const tokens = (c.image_size / c.patch_size) ** 2 + 1;
     this.classEmbedding = this.param("vision_model.embeddings.class_embedding", [c.hidden_size], normal(0.02));
-    this.patchEmbedding = this.child("vision_model.embeddings.patch_embedding", new Conv2d(c.num_channels, c.hidden_size, c.patch_size, { stride: c.patch_size, bias: false }));
+    this.patchEmbedding = this.child(
+      "vision_model.embeddings.patch_embedding",
+      new Conv2d(c.num_channels, c.hidden_size, c.patch_size, { stride: c.patch_size, bias: false }),
+    );
     this.positionEmbedding = this.child("vision_model.embeddings.position_embedding", new Embedding(tokens, c.hidden_size));
     this.preNorm = this.child("vision_model.pre_layrnorm", new LayerNorm(c.hidden_size, c.layer_norm_eps)); // published spelling
     this.layers = this.child("vision_model.encoder.layers", layersOf(c));
@@ -149,7 +185,10 @@ export class CLIPTextModel extends Module {
     this.config = { ...clipTextDefaults, ...config };
     const c = this.config;
     this.tokenEmbedding = this.child("text_model.embeddings.token_embedding", new Embedding(c.vocab_size, c.hidden_size));
-    this.positionEmbedding = this.child("text_model.embeddings.position_embedding", new Embedding(c.max_position_embeddings, c.hidden_size));
+    this.positionEmbedding = this.child(
+      "text_model.embeddings.position_embedding",
+      new Embedding(c.max_position_embeddings, c.hidden_size),
+    );
     this.layers = this.child("text_model.encoder.layers", layersOf(c));
     this.finalNorm = this.child("text_model.final_layer_norm", new LayerNorm(c.hidden_size, c.layer_norm_eps));
   }

@@ -41,7 +41,11 @@ const weightNames = ["diffusion_pytorch_model.safetensors", "model.safetensors"]
 /** Loads the weights beside a config into `model`. */
 export function loadWeights<M extends Module>(model: M, folder: string, options: LoadOptions = {}): M {
   const name = weightNames.find((n) => existsSync(join(folder, n)));
-  if (!name) throw new TorchError("FILE", `${folder}: no weights there (looked for ${weightNames.join(" and ")}); train the model first, or point at a complete folder`);
+  if (!name)
+    throw new TorchError(
+      "FILE",
+      `${folder}: no weights there (looked for ${weightNames.join(" and ")}); train the model first, or point at a complete folder`,
+    );
   using file = new SafetensorsFile(join(folder, name));
   return model.loadStateDict(file, { what: file.path, ...options });
 }

@@ -18,12 +18,19 @@ export class ControlNetModel extends UNetEncoder {
 
   constructor(config: Partial<ControlNetConfig> = {}) {
     super(config);
-    requireDefaults("ControlNetModel", config as Record<string, unknown>, { controlnet_conditioning_channel_order: "rgb", global_pool_conditions: false });
+    requireDefaults("ControlNetModel", config as Record<string, unknown>, {
+      controlnet_conditioning_channel_order: "rgb",
+      global_pool_conditions: false,
+    });
     const c = this.config as unknown as ControlNetConfig;
     const widths = c.block_out_channels;
     this.condEmbedding = this.child(
       "controlnet_cond_embedding",
-      new ControlNetConditioningEmbedding(widths[0], config.conditioning_embedding_out_channels ?? [16, 32, 96, 256], config.conditioning_channels ?? 3),
+      new ControlNetConditioningEmbedding(
+        widths[0],
+        config.conditioning_embedding_out_channels ?? [16, 32, 96, 256],
+        config.conditioning_channels ?? 3,
+      ),
     );
     const skips = [widths[0]];
     widths.forEach((width, i) => {
@@ -56,13 +63,30 @@ export class ControlNetModel extends UNetEncoder {
    * @param condition `[B·F, 3, 8H, 8W]` (as many halvings as the config says), values 0..1, not −1..1
    * @param scale     multiplies every residual
    */
-  forward(sample: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor, options: { scale?: number; frames?: number; over?: FrameAttention } = {}): Residuals {
-    expectShape("condition", condition, [sample.size(0), (this.config as unknown as ControlNetConfig).conditioning_channels ?? 3, "H", "W"]);
+  forward(
+    sample: Tensor,
+    timesteps: Tensor,
+    context: Tensor,
+    condition: Tensor,
+    options: { scale?: number; frames?: number; over?: FrameAttention } = {},
+  ): Residuals {
+    expectShape("condition", condition, [
+      sample.size(0),
+      (this.config as unknown as ControlNetConfig).conditioning_channels ?? 3,
+      "H",
+      "W",
+    ]);
     return this.forwardEmbedded(sample, timesteps, context, this.condEmbedding.forward(condition), options);
   }
 
   /** `forward` with the condition already through `condEmbedding`, which does not depend on the timestep. */
-  forwardEmbedded(sample: Tensor, timesteps: Tensor, context: Tensor, embedded: Tensor, options: { scale?: number; frames?: number; over?: FrameAttention } = {}): Residuals {
+  forwardEmbedded(
+    sample: Tensor,
+    timesteps: Tensor,
+    context: Tensor,
+    embedded: Tensor,
+    options: { scale?: number; frames?: number; over?: FrameAttention } = {},
+  ): Residuals {
     const { scale = 1, frames = 1, over = "perFrame" } = options;
     expectShape("sample", sample, ["B·F", this.config.in_channels, "H", "W"]);
     expectShape("embedded condition", embedded, [sample.size(0), this.config.block_out_channels[0], sample.size(2), sample.size(3)]);

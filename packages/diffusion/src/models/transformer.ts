@@ -102,7 +102,10 @@ export class Transformer2DModel extends Module {
     // 1e-6 here, 1e-5 in the resnets: as published.
     this.norm = this.child("norm", new GroupNorm(groups, channels, 1e-6));
     this.projIn = this.child("proj_in", new Conv2d(channels, channels, 1));
-    this.blocks = this.child("transformer_blocks", new ModuleList(Array.from({ length: layers }, () => new BasicTransformerBlock(channels, contextChannels, heads))));
+    this.blocks = this.child(
+      "transformer_blocks",
+      new ModuleList(Array.from({ length: layers }, () => new BasicTransformerBlock(channels, contextChannels, heads))),
+    );
     this.projOut = this.child("proj_out", new Conv2d(channels, channels, 1));
   }
 

@@ -57,7 +57,8 @@ export const unetFixed = {
   conv_out_kernel: 3,
 };
 
-export const headsAt = (config: UNetConfig, level: number): number => (typeof config.attention_head_dim === "number" ? config.attention_head_dim : config.attention_head_dim[level]);
+export const headsAt = (config: UNetConfig, level: number): number =>
+  typeof config.attention_head_dim === "number" ? config.attention_head_dim : config.attention_head_dim[level];
 
 export const levelOptions = (config: UNetConfig): LevelOptions => ({
   groups: config.norm_num_groups,
@@ -86,7 +87,8 @@ export abstract class UNetEncoder extends Module {
     this.config = { ...unetDefaults, ...config };
     const c = this.config;
     const widths = c.block_out_channels;
-    if (c.down_block_types.length !== widths.length) throw new ConfigError(`${widths.length} block_out_channels, but ${c.down_block_types.length} down_block_types`);
+    if (c.down_block_types.length !== widths.length)
+      throw new ConfigError(`${widths.length} block_out_channels, but ${c.down_block_types.length} down_block_types`);
     const o = levelOptions(c);
     this.convIn = this.child("conv_in", new Conv2d(c.in_channels, widths[0], 3, { padding: 1 }));
     this.timeEmbedding = this.child("time_embedding", new TimestepEmbedding(widths[0], widths[0] * 4));
@@ -140,7 +142,10 @@ export class UNet2DConditionModel extends UNetEncoder {
     const blocks = reversed.map((width, i) => {
       const before = reversed[Math.max(0, i - 1)];
       const below = reversed[Math.min(i + 1, reversed.length - 1)];
-      const inputs = Array.from({ length: c.layers_per_block + 1 }, (_, j) => (j === 0 ? before : width) + (j === c.layers_per_block ? below : width));
+      const inputs = Array.from(
+        { length: c.layers_per_block + 1 },
+        (_, j) => (j === 0 ? before : width) + (j === c.layers_per_block ? below : width),
+      );
       const heads = crossAttends(c.up_block_types[i], ["CrossAttnUpBlock2D", "UpBlock2D"]) ? headsAt(c, reversed.length - 1 - i) : null;
       return new UpBlock(inputs, width, heads, i < reversed.length - 1, o);
     });
@@ -190,8 +195,20 @@ export class UNet3DConditionModel extends UNet2DConditionModel {
   }
 
   /** `sample` `[B·F, C, H, W]`, the F frames of a sample in a row; the rest as in the 2D model. */
-  forwardFrames(sample: Tensor, frames: number, timesteps: Tensor, context: Tensor, residuals?: Residuals, options: { aliased?: boolean } = {}): Tensor {
+  forwardFrames(
+    sample: Tensor,
+    frames: number,
+    timesteps: Tensor,
+    context: Tensor,
+    residuals?: Residuals,
+    options: { aliased?: boolean } = {},
+  ): Tensor {
     expectShape("sample", sample, ["B·F", this.config.in_channels, "H", "W"]);
-    return this.run(sample, this.pass(timesteps, context, sample.size(0) / frames, frames, "allFrames"), residuals, options.aliased ?? true);
+    return this.run(
+      sample,
+      this.pass(timesteps, context, sample.size(0) / frames, frames, "allFrames"),
+      residuals,
+      options.aliased ?? true,
+    );
   }
 }

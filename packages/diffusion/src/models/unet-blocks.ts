@@ -20,7 +20,9 @@ export interface Pass {
 }
 
 const transformers = (channels: number, heads: number, count: number, o: LevelOptions) =>
-  new ModuleList(Array.from({ length: count }, () => new Transformer2DModel(channels, o.contextChannels, heads, o.groups, o.transformerLayers)));
+  new ModuleList(
+    Array.from({ length: count }, () => new Transformer2DModel(channels, o.contextChannels, heads, o.groups, o.transformerLayers)),
+  );
 
 /** `CrossAttnDownBlock2D` (with `heads`) or `DownBlock2D` (without). */
 export class DownBlock extends Module {
@@ -31,7 +33,10 @@ export class DownBlock extends Module {
   constructor(inChannels: number, outChannels: number, layers: number, heads: number | null, down: boolean, o: LevelOptions) {
     super();
     this.attentions = heads === null ? null : this.child("attentions", transformers(outChannels, heads, layers, o));
-    this.resnets = this.child("resnets", new ModuleList(Array.from({ length: layers }, (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, o))));
+    this.resnets = this.child(
+      "resnets",
+      new ModuleList(Array.from({ length: layers }, (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, o))),
+    );
     this.downsamplers = down ? this.child("downsamplers", new ModuleList([new Downsample2D(outChannels)])) : null;
   }
 
@@ -59,7 +64,10 @@ export class MidBlock extends Module {
   constructor(channels: number, heads: number, o: LevelOptions) {
     super();
     this.attentions = this.child("attentions", transformers(channels, heads, 1, o));
-    this.resnets = this.child("resnets", new ModuleList([new ResnetBlock2D(channels, channels, o), new ResnetBlock2D(channels, channels, o)]));
+    this.resnets = this.child(
+      "resnets",
+      new ModuleList([new ResnetBlock2D(channels, channels, o), new ResnetBlock2D(channels, channels, o)]),
+    );
   }
   forward(x: Tensor, { time, context, frames, over }: Pass): Tensor {
     const y = this.attentions.items[0].forward(this.resnets.items[0].forward(x, time, frames), context, frames, over);

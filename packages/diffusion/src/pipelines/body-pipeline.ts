@@ -128,7 +128,10 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         conditions.delete(f);
       }
     }
-    return cat([...Array(to - from).keys()].map((i) => embedded.get(from + i)!), 0);
+    return cat(
+      [...Array(to - from).keys()].map((i) => embedded.get(from + i)!),
+      0,
+    );
   };
 
   /** Latents before step k of the frames of a window. */
@@ -150,7 +153,11 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const n = to - from;
         const x = latentsAt(k, from, to);
         const input = branches === 2 ? cat([x, x], 0) : x.contiguous();
-        const t = fromData(BigInt64Array.from({ length: branches }, () => BigInt(timesteps[k])), [branches], { device: unet.device });
+        const t = fromData(
+          BigInt64Array.from({ length: branches }, () => BigInt(timesteps[k])),
+          [branches],
+          { device: unet.device },
+        );
         const condition = embeddedOf(from, to);
         const residuals = controlnet.forwardEmbedded(input, t, context, branches === 2 ? cat([condition, condition], 0) : condition, {
           scale: controlnetConditioningScale,
@@ -169,7 +176,10 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const counts = Array.from({ length: n }, (_, i) => 1 + (carried?.counts[i] ?? 0));
         for (const s of carried?.sums ?? []) s.dispose();
         const done = (v === windows.length - 1 ? to : windows[v + 1].from) - from;
-        carries[k] = done < n ? { from: from + done, counts: counts.slice(done), sums: sums.map((s) => keep(s.narrow(0, done, n - done).clone())) } : undefined;
+        carries[k] =
+          done < n
+            ? { from: from + done, counts: counts.slice(done), sums: sums.map((s) => keep(s.narrow(0, done, n - done).clone())) }
+            : undefined;
 
         const divide = fromData(Float32Array.from(counts.slice(0, done)), [done, 1, 1, 1], { device: unet.device });
         const mean = sums.map((s) => s.narrow(0, 0, done).div(divide));
@@ -185,7 +195,10 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
     for (let tick = firstWindow; tick < windows.length + steps * (span - 1); tick++) {
       for (; tick < windows.length && asked < windows[tick].to; asked++) {
         const picture = await o.condition(asked);
-        conditions.set(asked, (picture.width === o.width && picture.height === o.height ? picture : resizePil(picture, o.width, o.height, "lanczos")).data);
+        conditions.set(
+          asked,
+          (picture.width === o.width && picture.height === o.height ? picture : resizePil(picture, o.width, o.height, "lanczos")).data,
+        );
       }
       for (let k = 0; k < steps; k++) {
         const v = tick - k * (span - 1);

@@ -13,7 +13,10 @@ export interface Window {
  */
 export function overlapWindows(frames: number, size: number, overlap: number): Window[] {
   if (!(Number.isInteger(size) && Number.isInteger(overlap) && size > 0 && overlap >= 0 && overlap < size)) {
-    throw new TorchError("WINDOW", `windows: expected a size above the overlap and an overlap of at least 0, got size ${size}, overlap ${overlap}`);
+    throw new TorchError(
+      "WINDOW",
+      `windows: expected a size above the overlap and an overlap of at least 0, got size ${size}, overlap ${overlap}`,
+    );
   }
   const out: Window[] = [];
   for (let from = 0; from < frames; from += size - overlap) out.push({ from, to: Math.min(frames, from + size) });

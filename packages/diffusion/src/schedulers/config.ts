@@ -69,13 +69,15 @@ export function alphasCumprod(c: SchedulerConfig): Float32Array {
 /** The timesteps of an inference run, falling. */
 export function timestepsOf(c: SchedulerConfig, steps: number): number[] {
   const n = c.num_train_timesteps;
-  if (!Number.isInteger(steps) || steps < 1 || steps > n) throw new TorchError("STEPS", `number of sampling steps: expected 1 to ${n}, got ${steps}`);
+  if (!Number.isInteger(steps) || steps < 1 || steps > n)
+    throw new TorchError("STEPS", `number of sampling steps: expected 1 to ${n}, got ${steps}`);
   if (c.timestep_spacing === "leading") {
     const ratio = Math.floor(n / steps);
     return Array.from({ length: steps }, (_, i) => (steps - 1 - i) * ratio + c.steps_offset);
   }
   if (c.timestep_spacing === "trailing") return Array.from({ length: steps }, (_, i) => Math.round(n - (i * n) / steps) - 1);
-  if (c.timestep_spacing === "linspace") return Array.from({ length: steps }, (_, i) => halfEven(((n - 1) * (steps - 1 - i)) / Math.max(1, steps - 1)));
+  if (c.timestep_spacing === "linspace")
+    return Array.from({ length: steps }, (_, i) => halfEven(((n - 1) * (steps - 1 - i)) / Math.max(1, steps - 1)));
   throw new TorchError("CONFIG", `timestep_spacing "${String(c.timestep_spacing)}" is not supported`);
 }
 

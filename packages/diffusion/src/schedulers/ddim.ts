@@ -29,7 +29,13 @@ export class DDIMScheduler {
    * From timestep `t` to the one `num_train_timesteps / steps` below (not the next of the list: that is how diffusers steps).
    * @param eta 0 deterministic … 1 as noisy as DDPM; above 0 it needs `noise`, of the sample's shape
    */
-  step(output: Tensor, t: number, sample: Tensor, steps: number, options: { eta?: number; noise?: Tensor } = {}): { previous: Tensor; clean: Tensor } {
+  step(
+    output: Tensor,
+    t: number,
+    sample: Tensor,
+    steps: number,
+    options: { eta?: number; noise?: Tensor } = {},
+  ): { previous: Tensor; clean: Tensor } {
     const eta = options.eta ?? 0;
     if (eta > 0 && !options.noise) throw new TorchError("NOISE", "DDIM with eta above 0 needs noise of the sample's shape");
     return scope(() => {

@@ -14,7 +14,12 @@ export class DDPMScheduler {
 
   private coefficients(timesteps: readonly number[], like: Tensor): [Tensor, Tensor] {
     const shape = [timesteps.length, ...like.shape.slice(1).map(() => 1)];
-    const column = (f: (a: number) => number) => fromData(Float32Array.from(timesteps, (t) => f(this.alphasCumprod[t])), shape, { device: like.device }).to(like.dtype);
+    const column = (f: (a: number) => number) =>
+      fromData(
+        Float32Array.from(timesteps, (t) => f(this.alphasCumprod[t])),
+        shape,
+        { device: like.device },
+      ).to(like.dtype);
     return [column((a) => Math.sqrt(a)), column((a) => Math.sqrt(1 - a))];
   }
 

@@ -25,7 +25,13 @@ export class UniPCMultistepScheduler {
   private index = 0;
 
   constructor(config: Partial<UniPCConfig>, steps: number) {
-    this.config = Object.freeze({ ...schedulerDefaults, timestep_spacing: "linspace", solver_order: 2, lower_order_final: true, ...config });
+    this.config = Object.freeze({
+      ...schedulerDefaults,
+      timestep_spacing: "linspace",
+      solver_order: 2,
+      lower_order_final: true,
+      ...config,
+    });
     const n = this.config.num_train_timesteps;
     // One point more than steps, the last dropped: UniPC's own spacing, which differs from DDIM's.
     const all =
@@ -67,7 +73,11 @@ export class UniPCMultistepScheduler {
     if (corrector) rhos = order === 1 ? [0.5] : solveLinear(rows, right);
     else if (order === 1) rhos = [];
     else if (order === 2) rhos = [0.5];
-    else rhos = solveLinear(rows.slice(0, -1).map((r) => r.slice(0, -1)), right.slice(0, -1));
+    else
+      rhos = solveLinear(
+        rows.slice(0, -1).map((r) => r.slice(0, -1)),
+        right.slice(0, -1),
+      );
     return { h, b: b2, rks, rhos };
   }
 
@@ -78,7 +88,12 @@ export class UniPCMultistepScheduler {
     const earlier = this.history;
     for (let i = 1; i < order; i++) {
       const before = earlier[earlier.length - 1 - i].clean;
-      y = y.sub(before.sub(clean0).div(rks[i - 1]).mul(z.alpha * b * rhos[i - 1]));
+      y = y.sub(
+        before
+          .sub(clean0)
+          .div(rks[i - 1])
+          .mul(z.alpha * b * rhos[i - 1]),
+      );
     }
     if (corrected) y = y.sub(corrected.sub(clean0).mul(z.alpha * b * rhos[rhos.length - 1]));
     return y;

@@ -18,7 +18,10 @@ export interface BodyBatch {
 }
 
 /** Mean squared error over the batch; float32. */
-export function bodyLoss(models: { unet: UNet2DConditionModel; controlnet: ControlNetModel; scheduler: DDPMScheduler }, batch: BodyBatch): Tensor {
+export function bodyLoss(
+  models: { unet: UNet2DConditionModel; controlnet: ControlNetModel; scheduler: DDPMScheduler },
+  batch: BodyBatch,
+): Tensor {
   const { unet, controlnet, scheduler } = models;
   const noisy = scheduler.addNoise(batch.latents, batch.noise, batch.timesteps);
   const t = fromData(BigInt64Array.from(batch.timesteps, BigInt), [batch.timesteps.length], { device: noisy.device });

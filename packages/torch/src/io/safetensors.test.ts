@@ -19,7 +19,18 @@ function file(header: unknown, data = Buffer.alloc(0), claimed?: number): string
 describe("safetensors", () => {
   it("every dtype survives a round trip, and the file is replaced whole", () =>
     scope(() => {
-      const all = new Map((["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"] as DType[]).map((d) => [d, tensor([[1, 0, 1], [0, 1, 1]], { dtype: d })]));
+      const all = new Map(
+        (["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"] as DType[]).map((d) => [
+          d,
+          tensor(
+            [
+              [1, 0, 1],
+              [0, 1, 1],
+            ],
+            { dtype: d },
+          ),
+        ]),
+      );
       saveSafetensors(path, all, { format: "pt", note: "x" });
       saveSafetensors(path, all, { format: "pt", note: "x" });
       const back = loadSafetensors(path);
@@ -36,7 +47,18 @@ describe("safetensors", () => {
 
   it("views and transposed tensors are saved as they look", () =>
     scope(() => {
-      saveSafetensors(path, new Map([["t", tensor([[1, 2], [3, 4]]).transpose(0, 1)]]));
+      saveSafetensors(
+        path,
+        new Map([
+          [
+            "t",
+            tensor([
+              [1, 2],
+              [3, 4],
+            ]).transpose(0, 1),
+          ],
+        ]),
+      );
       expect([...loadSafetensors(path).get("t")!.floats()]).toEqual([1, 3, 2, 4]);
     }));
 
@@ -48,17 +70,35 @@ describe("safetensors", () => {
     ["an array", () => file([]), /not an object/],
     ["an unknown dtype", () => file({ a: { dtype: "F7", shape: [1], data_offsets: [0, 4] } }, Buffer.alloc(4)), /unknown dtype/],
     ["a negative size", () => file({ a: { dtype: "F32", shape: [-1], data_offsets: [0, 4] } }, Buffer.alloc(4)), /shape/],
-    ["sizes that overflow", () => file({ a: { dtype: "F32", shape: [2 ** 40, 2 ** 40], data_offsets: [0, 4] } }, Buffer.alloc(4)), /bytes of data/],
+    [
+      "sizes that overflow",
+      () => file({ a: { dtype: "F32", shape: [2 ** 40, 2 ** 40], data_offsets: [0, 4] } }, Buffer.alloc(4)),
+      /bytes of data/,
+    ],
     ["offsets outside", () => file({ a: { dtype: "F32", shape: [4], data_offsets: [0, 16] } }, Buffer.alloc(4)), /ends at byte/],
     ["offsets backwards", () => file({ a: { dtype: "F32", shape: [1], data_offsets: [4, 0] } }, Buffer.alloc(4)), /bytes of data/],
-    ["overlap", () => file({ a: { dtype: "F32", shape: [1], data_offsets: [0, 4] }, b: { dtype: "F32", shape: [1], data_offsets: [2, 6] } }, Buffer.alloc(8)), /share bytes/],
+    [
+      "overlap",
+      () =>
+        file(
+          { a: { dtype: "F32", shape: [1], data_offsets: [0, 4] }, b: { dtype: "F32", shape: [1], data_offsets: [2, 6] } },
+          Buffer.alloc(8),
+        ),
+      /share bytes/,
+    ],
     ["entries of null", () => file({ a: null }), /unknown dtype/],
   ];
   for (const [what, make, message] of hostile) it(`refuses ${what}`, () => expect(() => new SafetensorsFile(make())).toThrow(message));
 
   it("refuses a file cut anywhere", () =>
     scope(() => {
-      saveSafetensors(path, new Map([["a", tensor([1, 2, 3])], ["b", tensor([[4], [5]])]]));
+      saveSafetensors(
+        path,
+        new Map([
+          ["a", tensor([1, 2, 3])],
+          ["b", tensor([[4], [5]])],
+        ]),
+      );
       const whole = readFileSync(path);
       for (let n = 0; n < whole.length; n += 3) {
         writeFileSync(path, whole.subarray(0, n));

@@ -7,7 +7,18 @@ import { noGrad } from "../scope.ts";
 import type { StateDictSource } from "../nn/module.ts";
 import type { Tensor } from "../tensor.ts";
 
-const fromFile: Record<string, DType> = { BOOL: "bool", U8: "uint8", I8: "int8", I16: "int16", I32: "int32", I64: "int64", F16: "float16", BF16: "bfloat16", F32: "float32", F64: "float64" };
+const fromFile: Record<string, DType> = {
+  BOOL: "bool",
+  U8: "uint8",
+  I8: "int8",
+  I16: "int16",
+  I32: "int32",
+  I64: "int64",
+  F16: "float16",
+  BF16: "bfloat16",
+  F32: "float32",
+  F64: "float64",
+};
 const toFile = Object.fromEntries(Object.entries(fromFile).map(([k, v]) => [v, k])) as Record<DType, string>;
 
 /** The format's own limit on its header. */
@@ -45,7 +56,10 @@ export class SafetensorsFile implements StateDictSource {
   }
 
   private fail(why: string): never {
-    throw new TorchError("SAFETENSORS", `${this.path}: not a usable safetensors file: ${why}. Was the download or the write cut short? Fetch or save it again`);
+    throw new TorchError(
+      "SAFETENSORS",
+      `${this.path}: not a usable safetensors file: ${why}. Was the download or the write cut short? Fetch or save it again`,
+    );
   }
 
   private readHeader(): Record<string, string> {
@@ -77,7 +91,8 @@ export class SafetensorsFile implements StateDictSource {
       if (!type) this.fail(`${name}: unknown dtype ${JSON.stringify(dtype)}`);
       const whole = (x: unknown): x is number => typeof x === "number" && Number.isSafeInteger(x) && x >= 0;
       if (!Array.isArray(shape) || !shape.every(whole)) this.fail(`${name}: shape ${JSON.stringify(shape)?.slice(0, 80)}`);
-      if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(whole)) this.fail(`${name}: data_offsets ${JSON.stringify(offsets)?.slice(0, 80)}`);
+      if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(whole))
+        this.fail(`${name}: data_offsets ${JSON.stringify(offsets)?.slice(0, 80)}`);
       const bytes = (shape as number[]).reduce((a, b) => a * b, 1) * dtypeWidth(type);
       const [from, to] = [8 + length + offsets[0], 8 + length + offsets[1]];
       if (to - from !== bytes) this.fail(`${name}: ${to - from} bytes of data for ${bytes} of ${dtype} [${shape.join(", ")}]`);
@@ -86,7 +101,8 @@ export class SafetensorsFile implements StateDictSource {
       spans.push({ name, from, to });
     }
     spans.sort((a, b) => a.from - b.from || a.to - b.to);
-    for (let i = 1; i < spans.length; i++) if (spans[i].from < spans[i - 1].to) this.fail(`${spans[i].name} and ${spans[i - 1].name} share bytes`);
+    for (let i = 1; i < spans.length; i++)
+      if (spans[i].from < spans[i - 1].to) this.fail(`${spans[i].name} and ${spans[i - 1].name} share bytes`);
     return metadata;
   }
 
@@ -98,7 +114,11 @@ export class SafetensorsFile implements StateDictSource {
   }
   info(key: string): TensorInfo {
     const info = this.infos.get(key);
-    if (!info) throw new TorchError("NO_KEY", `${this.path}: no tensor "${key}"; it holds ${this.infos.size}: ${[...this.infos.keys()].slice(0, 5).join(", ")}, …`);
+    if (!info)
+      throw new TorchError(
+        "NO_KEY",
+        `${this.path}: no tensor "${key}"; it holds ${this.infos.size}: ${[...this.infos.keys()].slice(0, 5).join(", ")}, …`,
+      );
     return info;
   }
   shape(key: string): readonly number[] {
@@ -137,7 +157,11 @@ export function loadSafetensors(path: string): Map<string, Tensor> {
 }
 
 /** Writes tensors to `path`, atomically: a file of that name is replaced whole or not at all. */
-export function saveSafetensors(path: string, tensors: ReadonlyMap<string, Tensor>, metadata: Record<string, string> = { format: "pt" }): void {
+export function saveSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = { format: "pt" },
+): void {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let at = 0;
   for (const [name, t] of tensors) {
@@ -172,5 +196,5 @@ export function saveSafetensors(path: string, tensors: ReadonlyMap<string, Tenso
 }
 
 function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, Math.min(bytes.length - done, 1 << 30));
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, Math.min(bytes.length - done, 1 << 30));
 }

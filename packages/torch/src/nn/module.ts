@@ -123,7 +123,8 @@ export abstract class Module {
       const got = source.shape(key);
       if (wanted.join() !== got.join()) misshapen.push(`${key}: expected [${wanted.join(", ")}], got [${got.join(", ")}]`);
     }
-    if (missing.length + unexpected.length + misshapen.length > 0) throw new StateDictError(options.what ?? this.constructor.name, missing, unexpected, misshapen);
+    if (missing.length + unexpected.length + misshapen.length > 0)
+      throw new StateDictError(options.what ?? this.constructor.name, missing, unexpected, misshapen);
     noGrad(() => {
       for (const [name, key] of stored) {
         let t = keep(source.read(key));
@@ -179,7 +180,11 @@ type Generator2<T> = globalThis.Generator<T, void, undefined>;
 export const uniformFanIn =
   (fanIn: number): Init =>
   (shape, g) =>
-    g.rand(shape).mul(2).sub(1).mul(1 / Math.sqrt(fanIn));
+    g
+      .rand(shape)
+      .mul(2)
+      .sub(1)
+      .mul(1 / Math.sqrt(fanIn));
 export const constant =
   (value: number): Init =>
   (shape) =>

@@ -97,7 +97,11 @@ export class AdamW {
         this.parameters.forEach(([name], i) => {
           const m = source.read(`${name}.exp_avg`);
           const v = source.read(`${name}.exp_avg_sq`);
-          if (m.shape.join() !== this.m[i].shape.join()) throw new TorchError("OPTIMIZER_STATE", `optimizer state of ${name}: shape [${m.shape.join(", ")}], the parameter's is [${this.m[i].shape.join(", ")}]`);
+          if (m.shape.join() !== this.m[i].shape.join())
+            throw new TorchError(
+              "OPTIMIZER_STATE",
+              `optimizer state of ${name}: shape [${m.shape.join(", ")}], the parameter's is [${this.m[i].shape.join(", ")}]`,
+            );
           this.m[i].copy_(m);
           this.v[i].copy_(v);
         });

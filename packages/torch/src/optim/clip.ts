@@ -14,7 +14,9 @@ export function clipGradNorm(parameters: Iterable<Parameter>, maxNorm: number): 
     noGrad(() => {
       const grads = [...parameters].map((p) => p.value.grad).filter((g): g is Tensor => g !== null);
       if (grads.length === 0) return 0;
-      const norm = stack(grads.map((g) => g.norm())).norm().item();
+      const norm = stack(grads.map((g) => g.norm()))
+        .norm()
+        .item();
       const scale = maxNorm / (norm + 1e-6);
       if (scale < 1) ops._foreach_mul__Scalar(grads, scale);
       return norm;
