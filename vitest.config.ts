@@ -5,6 +5,7 @@ export default defineConfig({
     include: ["packages/*/src/**/*.test.ts", "test/**/*.test.ts"],
     // The engine is a native library: a process per file, one file per core at most.
     pool: "forks",
+    execArgv: ["--expose-gc"],
     maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 120_000,

@@ -8,7 +8,6 @@ import {
   fromData,
   Generator,
   grad,
-  liveTensors,
   loadSafetensors,
   noGrad,
   scope,
@@ -37,6 +36,7 @@ import {
 } from "@make-your-anchor/diffusion";
 import { bytesTruncated, readImage } from "@make-your-anchor/media";
 import { GoldenCase } from "./golden-case.ts";
+import { settledTensors } from "./live-tensors.ts";
 
 const times = (values: number[]) => fromData(BigInt64Array.from(values, BigInt), [values.length]);
 const unit = (u8: Tensor) => u8.to("float32").div(255);
@@ -236,13 +236,13 @@ describe("golden", () => {
       controlnetConditioningScale: c.controlnet_conditioning_scale,
     };
     const latents: Float32Array[][] = Array.from({ length: c.num_inference_steps }, () => []);
-    const before = liveTensors();
+    const before = await settledTensors();
     const frames: Float32Array[] = [];
     const onLatents = (step: number, from: number, t: Tensor) => {
       for (let i = 0; i < t.size(0); i++) latents[step][from + i] = scope(() => t.select(0, i).floats());
     };
     for await (const { index, pixels } of sampleBody(models, { ...sampling, onLatents })) frames[index] = pixels;
-    expect(liveTensors()).toBe(before);
+    expect(await settledTensors()).toEqual(before);
 
     const [, channels, , h, w] = g.input("latents").shape;
     latents.forEach((perFrame, step) => {
@@ -272,7 +272,7 @@ describe("golden", () => {
     }
   });
 
-  it("train_body: losses, gradient norms and weights after five steps", () => {
+  it("train_body: losses, gradient norms and weights after five steps", async () => {
     const g = new GoldenCase("train_body");
     const c = g.json.config;
     const unet = UNet2DConditionModel.fromPretrained(g.path("unet")).requiresGrad_();
@@ -281,7 +281,7 @@ describe("golden", () => {
     const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const optimizer = new AdamW(named, { lr: c.lr, betas: c.betas, eps: c.eps, weightDecay: c.weight_decay });
     const gradNorms = JSON.parse(readFileSync(g.path("grad_norms_step1.json"), "utf8"));
-    const before = liveTensors();
+    const before = await settledTensors();
     const [losses, netNorms, unetNorms] = [[], [], []] as number[][];
     for (let step = 0; step < c.steps; step++) {
       const loss = scope(() => {
@@ -313,7 +313,7 @@ describe("golden", () => {
       optimizer.step();
       optimizer.zeroGrad();
     }
-    expect(liveTensors()).toBe(before);
+    expect(await settledTensors()).toEqual(before);
     g.expectClose("loss", losses);
     g.expectClose("controlnet_grad_norm", netNorms, "grad_norm");
     g.expectClose("unet_grad_norm", unetNorms, "grad_norm");

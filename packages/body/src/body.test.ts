@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { zipSync } from "fflate";
-import { fromData, Generator, liveTensors, noGrad, scope } from "@make-your-anchor/torch";
+import { fromData, Generator, noGrad, scope } from "@make-your-anchor/torch";
 import {
   BodyModel,
   checkMotion,
@@ -29,6 +29,7 @@ import {
 } from "./index.ts";
 import { jointPositions } from "./mannequin/anatomy.ts";
 import { modelPoints } from "./fit/landmarks.ts";
+import { settledTensors } from "../../../test/live-tensors.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "body-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -112,12 +113,12 @@ describe("mannequin", () => {
     expect(y(0, tip) - y(3, tip)).toBeGreaterThan(0.02);
   });
 
-  it("frees what it makes", () => {
-    const before = liveTensors();
+  it("frees what it makes", async () => {
+    const before = await settledTensors();
     const poser = new Poser(data);
     poser.pose(emptyMotion(1, 30, 10, 10), 0);
     poser.dispose();
-    expect(liveTensors()).toBe(before);
+    expect(await settledTensors()).toEqual(before);
   });
 });
 
@@ -350,9 +351,9 @@ describe("fitting", () => {
         rightHand: points.slice(first + 21, first + 42),
       };
     });
-    const before = liveTensors();
+    const before = await settledTensors();
     const { motion, report } = await fitMotion(data, seen, { width: 512, height: 512, fps: 10 });
-    expect(liveTensors()).toBeLessThanOrEqual(before);
+    expect(await settledTensors()).toEqual(before);
     expect(report.face.median).toBeLessThan(2.5);
     expect(report.hands.median).toBeLessThan(3);
     expect(report.body.median).toBeLessThan(5);

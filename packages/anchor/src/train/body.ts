@@ -58,7 +58,10 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   run ??= TrainingRun.create(runs, {
     target: "body",
     preset: preset.name,
-    steps: o.steps === undefined ? { vae: null, body: null } : { vae: Math.max(1, Math.round(o.steps / 3)), body: Math.round(o.steps) },
+    plan:
+      o.steps === undefined
+        ? { vae: [], body: [] }
+        : { vae: [{ step: 0, total: Math.max(1, Math.round(o.steps / 3)) }], body: [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
     minutes: minutes ?? null,
     seed: 5,
     finished: false,
@@ -79,14 +82,16 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     } else {
       await trainVae(vae, frames, preset, {
         run,
-        steps: run.config.steps.vae,
+        plan: run.config.plan.vae,
         seconds: seconds * preset.training.vaeShare,
         resume,
+        onPlanned: (plan) => {
+          run.config.plan.vae = plan.slice();
+          run.save();
+        },
         onProgress: o.onProgress,
         signal: o.signal,
       });
-      run.config.steps.vae = run.latest()!.step;
-      run.save();
     }
 
     const raw = keep(encodeAll(vae, frames));
@@ -116,11 +121,11 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       weightDecay: t.weightDecay,
       emaDecay: t.emaDecay,
       seed: run.config.seed,
-      steps: run.config.steps.body,
+      plan: run.config.plan.body,
       seconds: left,
       resume,
-      onPlanned: (steps) => {
-        run.config.steps.body = steps;
+      onPlanned: (plan) => {
+        run.config.plan.body = plan.slice();
         run.save();
       },
       onProgress: o.onProgress,
@@ -161,7 +166,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     run.save();
     return {
       run: run.folder,
-      steps: { vae: run.config.steps.vae ?? 0, body: run.latest()!.step },
+      steps: { vae: run.config.plan.vae.at(-1)?.total ?? 0, body: run.latest()!.step },
       seconds: (performance.now() - started) / 1000,
     };
   } finally {

@@ -3,7 +3,7 @@ import { setImmediate as breathe } from "node:timers/promises";
 import { AdamW, clipGradNorm, cosine, Generator, keep, noGrad, ops, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
 import { AnchorError } from "../errors.ts";
 import type { WorkOptions } from "../progress.ts";
-import type { Checkpoint, TrainingRun } from "./run.ts";
+import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 
 /** Exponential moving average of weights. */
 export class Ema {
@@ -57,18 +57,20 @@ export interface LoopOptions extends WorkOptions {
   weightDecay: number;
   emaDecay: number;
   seed: number;
-  /** Total steps, or undefined: as many as fit into `seconds`, fixed after a few have been timed. */
-  steps: number | null;
-  seconds: number | null;
+  /** Total steps; while it is empty, as many are planned as fit into `seconds`, anew from time to time: other work comes and goes. */
+  plan: Plan;
+  seconds: number;
   /** Builds the graph of a step's loss from the step's own random numbers. */
   loss: (step: number, g: Generator) => Tensor;
   /** Tensors of further state, saved with a checkpoint. */
   resume?: Checkpoint;
-  onPlanned?: (steps: number) => void;
+  onPlanned?: (plan: Plan) => void;
 }
 
-/** Steps timed before the number of steps is fixed; the first few are slower. */
+/** Steps timed before the first plan; the first few are slower. */
 const timed = { skip: 3, count: 12 };
+/** Shares of the time at which the plan is made anew; later the schedule is too far on. */
+const replanAt = [0.03, 0.08, 0.15, 0.25, 0.4, 0.55, 0.7];
 /** Seconds between checkpoints. */
 const saveEvery = 45;
 /** Steps between lines in metrics.jsonl. */
@@ -93,9 +95,15 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
     step = o.resume.step;
   }
   const schedule = cosine(0.03, 0.03);
-  let steps = o.steps;
+  const plan: Plan = o.plan.slice();
+  const fixed = plan.length > 0;
+  const total = () => (plan.length > 0 ? plan[plan.length - 1].total : null);
+  /** Total in force at a step. */
+  const totalAt = (at: number) => plan.findLast((p) => p.step <= at)?.total ?? null;
   const started = performance.now();
-  let timedFrom = 0;
+  const elapsed = () => (performance.now() - started) / 1000;
+  let timedFrom = { at: 0, step: 0 };
+  let replans = 0;
   let saved = performance.now();
   let smoothed = Number.NaN;
   const save = () => {
@@ -110,24 +118,27 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
   };
   const first = step;
   try {
-    while (steps === null || step < steps) {
+    for (let steps = total(); steps === null || step < steps; steps = total()) {
       if (o.signal?.aborted) {
         if (step > 0) save();
         o.signal.throwIfAborted();
       }
-      const done = step - first;
-      if (steps === null) {
-        if (done === timed.skip) timedFrom = performance.now();
-        if (done === timed.skip + timed.count) {
-          const each = (performance.now() - timedFrom) / 1000 / timed.count;
-          const left = (o.seconds ?? 60) - (performance.now() - started) / 1000;
-          steps = Math.max(step + 1, step + Math.floor(left / each));
-          o.onPlanned?.(steps);
+      if (!fixed) {
+        const done = step - first;
+        if (done === timed.skip) timedFrom = { at: elapsed(), step };
+        const due =
+          plan.length === 0 ? done >= timed.skip + timed.count : replans < replanAt.length && elapsed() > replanAt[replans] * o.seconds;
+        if (due) {
+          while (replans < replanAt.length && elapsed() > replanAt[replans] * o.seconds) replans++;
+          const each = (elapsed() - timedFrom.at) / (step - timedFrom.step || 1);
+          plan.push({ step, total: Math.max(step + 1, step + Math.floor((o.seconds - elapsed()) / each)) });
+          timedFrom = { at: elapsed(), step };
+          o.onPlanned?.(plan);
         }
       }
-      // Until the number of steps is known the rate only warms up.
-      optimizer.lr =
-        o.lr * (steps === null ? Math.min(1, (step + 1) / 50) : Math.min((step + 1) / 50, schedule(Math.max(0.03, step / steps))));
+      // Until there is a plan the rate only warms up.
+      const planned = totalAt(step);
+      optimizer.lr = o.lr * Math.min((step + 1) / 50, planned === null ? 1 : schedule(Math.max(0.03, step / planned)));
       using g = new Generator(o.seed * 1_000_003 + step);
       const value = scope(() => {
         const l = o.loss(step, g);
@@ -146,9 +157,9 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
       step++;
       ema.update(o.emaDecay, step);
       smoothed = Number.isNaN(smoothed) ? value : 0.95 * smoothed + 0.05 * value;
-      if (step % logEvery === 0 || step === steps) o.run.log({ phase: o.phase, step, loss: value, lr: optimizer.lr });
-      o.onProgress?.({ stage: o.stage, done: step, total: steps ?? Number.NaN, note: `loss ${smoothed.toPrecision(3)}` });
-      if ((performance.now() - saved) / 1000 > saveEvery && steps !== null) save();
+      if (step % logEvery === 0 || step === total()) o.run.log({ phase: o.phase, step, loss: value, lr: optimizer.lr });
+      o.onProgress?.({ stage: o.stage, done: step, total: total() ?? Number.NaN, note: `loss ${smoothed.toPrecision(3)}` });
+      if ((performance.now() - saved) / 1000 > saveEvery && plan.length > 0) save();
       if (step % 2 === 0) await breathe();
     }
     save();

@@ -8,12 +8,15 @@ import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
 export interface RunConfig {
   target: "body";
   preset: string;
-  /** Steps of the parts, fixed once known: the schedule depends on them, and a resumed run must follow the same one. */
-  steps: { vae: number | null; body: number | null };
+  /** How many steps each part was planned to take, from which step on: the schedule depends on it, and a resumed run must follow the same one. */
+  plan: { vae: Plan; body: Plan };
   minutes: number | null;
   seed: number;
   finished: boolean;
 }
+
+/** Total steps, as planned at a step; a later entry replaces the one before. */
+export type Plan = { step: number; total: number }[];
 
 /** Where a part of a run stands. */
 export interface Checkpoint {

@@ -5,7 +5,7 @@ import type { PictureSet } from "../dataset.ts";
 import type { Preset } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { trainLoop } from "./loop.ts";
-import type { Checkpoint, TrainingRun } from "./run.ts";
+import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 
 /**
  * Pull of the latents towards zero, and of their spread towards a small fixed one. A learnt spread starts at 1 and drowns the first
@@ -18,8 +18,9 @@ const cropSize = 64;
 
 export interface VaeTraining extends WorkOptions {
   run: TrainingRun;
-  steps: number | null;
-  seconds: number | null;
+  plan: Plan;
+  seconds: number;
+  onPlanned?: (plan: Plan) => void;
   resume?: Checkpoint;
 }
 

@@ -35,8 +35,8 @@ export interface ErrorSummary {
 
 /** Focal length of the original's camera at 512 pixels: so long that depth hardly changes size. */
 const focalAt512 = 5000;
-/** A residual of this many pixels at 512² counts a quarter of the most. */
-const robustPixels = 22;
+/** A residual of this many pixels at 512² counts a quarter of the most: wide at first, so that a far start is drawn in; narrow at the end, so that wrong points let go. */
+const robustPixels = { from: 40, to: 22 };
 
 interface Stage {
   steps: number;
@@ -169,10 +169,10 @@ export async function fitMotion(
       .mul(weight / count);
   const beyond = (t: Tensor, l: { min: Tensor; max: Tensor; free: Tensor }) => l.min.sub(t).relu().add(t.sub(l.max).relu()).mul(l.free);
 
-  const loss = (stage: number): Tensor => {
+  const loss = (stage: number, rho: number): Tensor => {
     const { joints, p } = forward();
     const residual = project(joints).sub(targetT).square().sum(2); // squared pixels, [F, P]
-    const rho2 = robustPixels ** 2;
+    const rho2 = rho ** 2;
     const soft = stage === 0 ? residual : residual.mul(rho2).div(residual.add(rho2));
     const terms = [soft.mul(confidenceT).sum().div(count)];
     // Likely poses.
@@ -235,7 +235,9 @@ export async function fitMotion(
       for (let i = 0; i < stage.steps; i++) {
         o.signal?.throwIfAborted();
         optimizer.lr = stage.rate * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * i) / stage.steps)));
-        scope(() => backward(loss(s)));
+        const late = Math.min(1, (2 * i) / stage.steps);
+        const rho = s < 2 ? robustPixels.from : robustPixels.from * (robustPixels.to / robustPixels.from) ** late;
+        scope(() => backward(loss(s, rho)));
         optimizer.step();
         optimizer.zeroGrad();
         o.onProgress?.(++done, total);
