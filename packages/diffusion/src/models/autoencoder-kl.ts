@@ -60,49 +60,32 @@ class VaeMid extends Module {
   }
 }
 
-class EncoderLevel extends Module {
+/** A level of encoder or decoder: resnets, then a change of size but for the last. */
+class VaeLevel extends Module {
   private readonly resnets: ModuleList<ResnetBlock2D>;
-  private readonly downsamplers: ModuleList<Downsample2D> | null;
+  private readonly resample: Downsample2D | Upsample2D | null;
 
-  constructor(inChannels: number, outChannels: number, layers: number, groups: number, down: boolean) {
+  constructor(inChannels: number, outChannels: number, layers: number, groups: number, resample: "down" | "up" | null) {
     super();
     const resnets = Array.from(
       { length: layers },
       (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }),
     );
     this.resnets = this.child("resnets", new ModuleList(resnets));
-    this.downsamplers = down ? this.child("downsamplers", new ModuleList([new Downsample2D(outChannels, true)])) : null;
+    if (resample === "down") this.resample = this.child("downsamplers", new ModuleList([new Downsample2D(outChannels, true)])).items[0];
+    else if (resample === "up") this.resample = this.child("upsamplers", new ModuleList([new Upsample2D(outChannels)])).items[0];
+    else this.resample = null;
   }
   forward(x: Tensor): Tensor {
     let y = x;
     for (const resnet of this.resnets) y = resnet.forward(y, null);
-    return this.downsamplers ? this.downsamplers.items[0].forward(y) : y;
-  }
-}
-
-class DecoderLevel extends Module {
-  private readonly resnets: ModuleList<ResnetBlock2D>;
-  private readonly upsamplers: ModuleList<Upsample2D> | null;
-
-  constructor(inChannels: number, outChannels: number, layers: number, groups: number, up: boolean) {
-    super();
-    const resnets = Array.from(
-      { length: layers },
-      (_, i) => new ResnetBlock2D(i === 0 ? inChannels : outChannels, outChannels, { groups, eps, timeChannels: null }),
-    );
-    this.resnets = this.child("resnets", new ModuleList(resnets));
-    this.upsamplers = up ? this.child("upsamplers", new ModuleList([new Upsample2D(outChannels)])) : null;
-  }
-  forward(x: Tensor): Tensor {
-    let y = x;
-    for (const resnet of this.resnets) y = resnet.forward(y, null);
-    return this.upsamplers ? this.upsamplers.items[0].forward(y) : y;
+    return this.resample ? this.resample.forward(y) : y;
   }
 }
 
 class Encoder extends Module {
   private readonly convIn: Conv2d;
-  private readonly downBlocks: ModuleList<EncoderLevel>;
+  private readonly downBlocks: ModuleList<VaeLevel>;
   private readonly midBlock: VaeMid;
   private readonly normOut: GroupNorm;
   private readonly convOut: Conv2d;
@@ -113,7 +96,8 @@ class Encoder extends Module {
     const last = widths[widths.length - 1];
     this.convIn = this.child("conv_in", new Conv2d(c.in_channels, widths[0], 3, { padding: 1 }));
     const levels = widths.map(
-      (width, i) => new EncoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block, c.norm_num_groups, i < widths.length - 1),
+      (width, i) =>
+        new VaeLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block, c.norm_num_groups, i < widths.length - 1 ? "down" : null),
     );
     this.downBlocks = this.child("down_blocks", new ModuleList(levels));
     this.midBlock = this.child("mid_block", new VaeMid(last, c.norm_num_groups));
@@ -130,7 +114,7 @@ class Encoder extends Module {
 class Decoder extends Module {
   private readonly convIn: Conv2d;
   private readonly midBlock: VaeMid;
-  private readonly upBlocks: ModuleList<DecoderLevel>;
+  private readonly upBlocks: ModuleList<VaeLevel>;
   private readonly normOut: GroupNorm;
   private readonly convOut: Conv2d;
 
@@ -140,7 +124,8 @@ class Decoder extends Module {
     this.convIn = this.child("conv_in", new Conv2d(c.latent_channels, widths[0], 3, { padding: 1 }));
     this.midBlock = this.child("mid_block", new VaeMid(widths[0], c.norm_num_groups));
     const levels = widths.map(
-      (width, i) => new DecoderLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block + 1, c.norm_num_groups, i < widths.length - 1),
+      (width, i) =>
+        new VaeLevel(widths[Math.max(0, i - 1)], width, c.layers_per_block + 1, c.norm_num_groups, i < widths.length - 1 ? "up" : null),
     );
     this.upBlocks = this.child("up_blocks", new ModuleList(levels));
     this.normOut = this.child("conv_norm_out", new GroupNorm(c.norm_num_groups, widths[widths.length - 1], eps));
