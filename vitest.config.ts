@@ -7,7 +7,7 @@ export default defineConfig({
     pool: "forks",
     execArgv: ["--expose-gc"],
     maxWorkers: 2,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 600_000,
   },
 });

@@ -63,7 +63,7 @@ export const presets: Record<PresetName, Preset> = {
       steps_offset: 0,
       set_alpha_to_one: true,
     },
-    sampling: { steps: 10, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
+    sampling: { steps: 4, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
     training: { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
   },
   sd15: {
