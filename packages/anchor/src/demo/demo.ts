@@ -18,7 +18,7 @@ import { speechMotion, speechSound } from "./speech-motion.ts";
 export interface DemoOptions extends WorkOptions {
   /** Length of the clip that is learnt from. Default 24. */
   clipSeconds?: number;
-  /** Training time. Default 8. */
+  /** Training time. Default 11. */
   minutes?: number;
   /** Training steps instead. */
   steps?: number;
@@ -80,7 +80,7 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
   const avatar = Avatar.open(avatarFolder);
   if (!avatar.trained)
     await trainBody(avatar, {
-      minutes: o.steps ? undefined : (o.minutes ?? 8),
+      minutes: o.steps ? undefined : (o.minutes ?? 11),
       steps: o.steps,
       onProgress: o.onProgress,
       signal: o.signal,
