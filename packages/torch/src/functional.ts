@@ -2,6 +2,7 @@
 import { op } from "./ops.gen.ts";
 import * as ops from "./ops.gen.ts";
 import { ShapeError, TorchError } from "./errors.ts";
+import { scope } from "./scope.ts";
 import type { Tensor } from "./tensor.ts";
 
 export const cat = (tensors: readonly Tensor[], axis = 0): Tensor => ops.cat(tensors, axis);
@@ -79,9 +80,14 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal
   const parts: Tensor[] = [];
   for (let from = 0; from < n; from += rows) {
     const length = Math.min(rows, n - from);
-    let scores = queries.narrow(1, from, length).bmm(keys); // [B·h, rows, M]
-    if (causal) scores = scores.maskedFill(ops.tril(ops.ones_like(scores.select(0, 0)), from).eq(0), Number.NEGATIVE_INFINITY);
-    parts.push(scores.softmax(-1).bmm(values));
+    // A scope of its own: each chunk's scores go before the next ones come.
+    parts.push(
+      scope(() => {
+        let scores = queries.narrow(1, from, length).bmm(keys); // [B·h, rows, M]
+        if (causal) scores = scores.maskedFill(ops.tril(ops.ones_like(scores.select(0, 0)), from).eq(0), Number.NEGATIVE_INFINITY);
+        return scores.softmax(-1).bmm(values);
+      }),
+    );
   }
   const y = parts.length === 1 ? parts[0] : cat(parts, 1);
   return y.reshape([b, heads, n, d]).transpose(1, 2).reshape([b, n, c]);

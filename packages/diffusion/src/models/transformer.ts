@@ -1,5 +1,5 @@
 /** Spatial transformers of UNet and ControlNet, for pictures and for frames of a video. */
-import { attention, Conv2d, GroupNorm, LayerNorm, Linear, Module, ModuleList, type Tensor } from "@make-your-anchor/torch";
+import { attention, Conv2d, GroupNorm, LayerNorm, Linear, Module, ModuleList, scope, type Tensor } from "@make-your-anchor/torch";
 
 /** Self-attention sees its own frame's tokens, or those of all frames of the sample. */
 export type FrameAttention = "perFrame" | "allFrames";
@@ -114,7 +114,7 @@ export class Transformer2DModel extends Module {
     const [n, c, h, w] = x.shape;
     let y = this.projIn.forward(this.norm.forward(x));
     y = y.permute([0, 2, 3, 1]).reshape([n / frames, frames * h * w, c]); // [B, F·H·W, C]
-    for (const block of this.blocks) y = block.forward(y, context, frames, over);
+    for (const block of this.blocks) y = scope(() => block.forward(y, context, frames, over));
     y = y.reshape([n, h, w, c]).permute([0, 3, 1, 2]).contiguous();
     return this.projOut.forward(y).add(x);
   }

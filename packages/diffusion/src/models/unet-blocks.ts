@@ -1,5 +1,5 @@
-/** Levels of UNet and ControlNet. */
-import { cat, Module, ModuleList, type Tensor } from "@make-your-anchor/torch";
+/** Levels of UNet and ControlNet. Each layer frees what it made on the way as it ends: a window's activations must not pile up. */
+import { cat, Module, ModuleList, scope, type Tensor } from "@make-your-anchor/torch";
 import { Downsample2D, ResnetBlock2D, Upsample2D, type ResnetOptions } from "./resnet.ts";
 import { Transformer2DModel, type FrameAttention } from "./transformer.ts";
 
@@ -44,8 +44,11 @@ export class DownBlock extends Module {
   forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
-      y = resnet.forward(y, time, frames);
-      if (this.attentions) y = this.attentions.items[i].forward(y, context, frames, over);
+      const before = y;
+      y = scope(() => {
+        const made = resnet.forward(before, time, frames);
+        return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
+      });
       skips.push(y);
     });
     if (this.downsamplers) {
@@ -93,8 +96,11 @@ export class UpBlock extends Module {
   forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
-      y = resnet.forward(cat([y, skips.pop()!], 1), time, frames);
-      if (this.attentions) y = this.attentions.items[i].forward(y, context, frames, over);
+      const [before, skip] = [y, skips.pop()!];
+      y = scope(() => {
+        const made = resnet.forward(cat([before, skip], 1), time, frames);
+        return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
+      });
     });
     if (!this.upsamplers) return y;
     const next = skips[skips.length - 1];
