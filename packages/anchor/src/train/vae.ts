@@ -8,8 +8,8 @@ import { trainLoop } from "./loop.ts";
 import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 
 /**
- * Pull of the latents towards zero, and of their spread towards a small fixed one. A learnt spread starts at 1 and drowns the first
- * minutes in noise; training has only minutes.
+ * Pull of the latents towards zero, and of their spread towards a small fixed one. A learnt spread starts at 1, a lot of noise for the first
+ * minutes; training has only minutes.
  */
 const pull = 1e-4;
 const spread = -6;
