@@ -3,8 +3,8 @@
 #   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev with libopenblas0-openmp unless another libtorch is chosen (see below)
 #   - from npm: Node 24 into .tools/node where the system's Node is older; the packages of package-lock.json
 #   - it builds the addon packages/torch/build/anchor_torch.node
-# Which libtorch: LIBTORCH=/path; else LIBTORCH_USE_PYTORCH=1 (the torch of the active Python); else .tools/libtorch (scripts/get-libtorch.sh
-# puts one there); else the system package.
+# Which libtorch: LIBTORCH=/path; else LIBTORCH_USE_PYTORCH=1 (the torch of the active Python); else .tools/libtorch (a libtorch
+# archive unpacked there); else the system package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quiet=0; [ "${1:-}" = "--quiet" ] && quiet=1

@@ -51,7 +51,7 @@ export {
 export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
 export { clipGradNorm } from "./optim/clip.ts";
-export { constantWithWarmup, cosine } from "./optim/schedules.ts";
+export { cosine } from "./optim/schedules.ts";
 export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
 export { engineInfo, setThreads } from "./engine.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */

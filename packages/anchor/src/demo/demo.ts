@@ -1,18 +1,20 @@
 /** The embedded demo: a presenter of our own making is filmed, learnt, and performs a speech it never gave. */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { VideoWriter, readImage, type RgbImage } from "@make-your-anchor/media";
+import { readImage, resizePil, VideoWriter, type RgbImage } from "@make-your-anchor/media";
 import { saveMotion } from "@make-your-anchor/body";
 import { animate } from "../animate.ts";
 import { Avatar } from "../avatar.ts";
+import { ConditionRenderer } from "../conditions.ts";
 import { createAvatar } from "../create.ts";
 import { toPlanes } from "../dataset.ts";
 import { frameName, makeFolder, writeJson } from "../files.ts";
 import { score, type Scores } from "../measure.ts";
 import type { WorkOptions } from "../progress.ts";
+import { retarget } from "../retarget.ts";
 import { writeSheet } from "../sheet.ts";
 import { trainBody } from "../train/body.ts";
-import { Presenter } from "./presenter.ts";
+import { Presenter, presenterCamera } from "./presenter.ts";
 import { speechMotion, speechSound } from "./speech-motion.ts";
 
 export interface DemoOptions extends WorkOptions {
@@ -69,7 +71,7 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
   const clip = join(folder, "presenter.mp4");
   const avatarFolder = join(folder, "presenter");
   const learnt = speechMotion(o.clipSeconds ?? 24, fps, 1);
-  const camera = new Presenter(filmedSize).camera;
+  const camera = presenterCamera(filmedSize);
   learnt.camera = camera;
   if (!existsSync(clip)) await film(clip, o.clipSeconds ?? 24, 1, o);
   if (!Avatar.exists(avatarFolder)) {
@@ -98,12 +100,9 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
 
   // Beside the presenter really giving that speech, where the animation placed it.
   const presenter = new Presenter(filmedSize);
-  const { retarget } = await import("../retarget.ts");
-  const { ConditionRenderer } = await import("../conditions.ts");
   const size = avatar.info.resolution;
   const renderer = new ConditionRenderer(avatar.info.bodyModel, camera, size);
   const placed = retarget(renderer, unseen, learnt);
-  const { resizePil } = await import("@make-your-anchor/media");
   const rows: RgbImage[][] = [];
   const made: Uint8Array[] = [];
   const truth: Uint8Array[] = [];

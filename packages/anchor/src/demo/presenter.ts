@@ -142,16 +142,26 @@ function drawDesk(image: RgbImage): void {
   }
 }
 
+/** The camera that films the presenter, for pictures of `size` pixels. */
+export const presenterCamera = (size: number): Camera => ({
+  width: size,
+  height: size,
+  focal: (5000 * size) / 512,
+  cx: size / 2,
+  cy: size / 2,
+  transl: [0, 0.735, 9.6],
+});
+
 /** Draws the presenter performing a motion. */
 export class Presenter {
-  readonly camera: Camera;
+  private readonly camera: Camera;
   private readonly dressed = dress();
   private readonly poser: Poser;
   private readonly raster: Rasteriser;
   private readonly background: RgbImage;
 
   constructor(size: number) {
-    this.camera = { width: size, height: size, focal: (5000 * size) / 512, cx: size / 2, cy: size / 2, transl: [0, 0.735, 9.6] };
+    this.camera = presenterCamera(size);
     this.poser = new Poser(this.dressed.data);
     this.raster = new Rasteriser(this.dressed.data.faces);
     this.background = studio(size);

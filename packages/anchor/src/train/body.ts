@@ -1,5 +1,5 @@
 /** `train body`: the VAE of the mini preset, then UNet and ControlNet on its latents. */
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { cat, fromData, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, DDPMScheduler, saveModel, type AutoencoderKL } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
@@ -107,12 +107,11 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     const n = frames.length;
     const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const left = Math.max(30, seconds - (performance.now() - started) / 1000);
-    // The VAE's weights go with each state: latents of another VAE would mean nothing to it.
-    const original = run.saveCheckpoint.bind(run);
-    run.saveCheckpoint = (phase, step, files) => original(phase, step, phase === "body" ? { ...files, vae: vae.stateDict() } : files);
     await trainLoop({
       run,
       phase: "body",
+      // Latents of another VAE would mean nothing to these weights.
+      alsoSaved: () => ({ vae: vae.stateDict() }),
       stage: "training the body model",
       parameters: named,
       clipped: preset.models ? named.map(([, p]) => p) : controlnet.parameters(),
@@ -161,7 +160,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       "model.safetensors",
     );
     saveScheduler(fresh, scheduler.config);
-    await replaceFolder(fresh, body);
+    replaceFolder(fresh, body);
     run.config.finished = true;
     run.save();
     return {
@@ -175,8 +174,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   }
 }
 
-async function replaceFolder(from: string, to: string): Promise<void> {
-  const { renameSync } = await import("node:fs");
+function replaceFolder(from: string, to: string): void {
   const old = `${to}.old`;
   rmSync(old, { recursive: true, force: true });
   if (existsSync(to)) renameSync(to, old);

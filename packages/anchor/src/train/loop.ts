@@ -62,7 +62,9 @@ export interface LoopOptions extends WorkOptions {
   seconds: number;
   /** Builds the graph of a step's loss from the step's own random numbers. */
   loss: (step: number, g: Generator) => Tensor;
-  /** Tensors of further state, saved with a checkpoint. */
+  /** Further files of a checkpoint: tensors by name, not owned. */
+  alsoSaved?: () => Record<string, ReadonlyMap<string, Tensor>>;
+  /** State to go on from; one of another phase is left alone. */
   resume?: Checkpoint;
   onPlanned?: (plan: Plan) => void;
 }
@@ -107,13 +109,17 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
   let saved = performance.now();
   let smoothed = Number.NaN;
   const save = () => {
-    using_(optimizer.stateDict(), (state) =>
+    const state = optimizer.stateDict();
+    try {
       o.run.saveCheckpoint(o.phase, step, {
         weights: new Map(o.parameters.map(([n, p]) => [n, p.value])),
         ema: ema.stateDict(),
         optimizer: state,
-      }),
-    );
+        ...o.alsoSaved?.(),
+      });
+    } finally {
+      state.get("step")?.dispose(); // made for saving; the moments are the optimiser's own
+    }
     saved = performance.now();
   };
   const first = step;
@@ -168,14 +174,5 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
   } finally {
     optimizer.dispose();
     ema.dispose();
-  }
-}
-
-/** The optimiser's step count is a tensor of its own, made for saving. */
-function using_(state: Map<string, Tensor>, f: (state: Map<string, Tensor>) => void): void {
-  try {
-    f(state);
-  } finally {
-    state.get("step")?.dispose();
   }
 }

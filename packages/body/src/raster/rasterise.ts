@@ -188,9 +188,4 @@ export class Rasteriser {
     }
     return { width, height, data: out };
   }
-
-  /** Face drawn at each pixel's first sample by the last `render`, −1 where none; `[height · width]`. */
-  faceAt(pixel: number): number {
-    return this.owner[pixel * 4];
-  }
 }

@@ -7,19 +7,14 @@ export interface UniPCConfig extends SchedulerConfig {
   lower_order_final: boolean;
 }
 
-/** What one run of the sampler remembers between steps. */
-interface History {
-  clean: Tensor;
-  timestep: number;
-}
-
 /** A run over a fixed number of steps; `step` must be called once for each timestep, in order. */
 export class UniPCMultistepScheduler {
   readonly config: Readonly<UniPCConfig>;
   readonly timesteps: readonly number[];
   /** Noise level √((1 − ᾱ)/ᾱ) of each timestep, and at last of timestep 0. */
   readonly sigmas: Float32Array;
-  private readonly history: History[] = [];
+  /** Predicted clean samples of the last steps, newest last. */
+  private readonly history: Tensor[] = [];
   private lastSample: Tensor | undefined;
   private lastOrder = 0;
   private index = 0;
@@ -87,7 +82,7 @@ export class UniPCMultistepScheduler {
     let y = x.mul(z.sigma / a.sigma).sub(clean0.mul(z.alpha * Math.expm1(-h)));
     const earlier = this.history;
     for (let i = 1; i < order; i++) {
-      const before = earlier[earlier.length - 1 - i].clean;
+      const before = earlier[earlier.length - 1 - i];
       y = y.sub(
         before
           .sub(clean0)
@@ -107,11 +102,11 @@ export class UniPCMultistepScheduler {
       const { clean } = interpret(this.config, output, sample, 1 / (sigma * sigma + 1));
       let x = sample;
       if (i > 0 && this.lastSample) {
-        const clean0 = this.history[this.history.length - 1].clean;
+        const clean0 = this.history[this.history.length - 1];
         x = this.update(this.lastSample, clean0, i - 1, i, this.lastOrder, clean);
       }
-      this.history.push({ clean: keep(clean), timestep: this.timesteps[i] });
-      if (this.history.length > this.config.solver_order) this.history.shift()!.clean.dispose();
+      this.history.push(keep(clean));
+      if (this.history.length > this.config.solver_order) this.history.shift()!.dispose();
       let order = this.config.lower_order_final ? Math.min(this.config.solver_order, this.timesteps.length - i) : this.config.solver_order;
       order = Math.min(order, i + 1, this.history.length);
       this.lastSample?.dispose();
@@ -123,7 +118,7 @@ export class UniPCMultistepScheduler {
   }
 
   dispose(): void {
-    for (const { clean } of this.history) clean.dispose();
+    for (const t of this.history) t.dispose();
     this.history.length = 0;
     this.lastSample?.dispose();
     this.lastSample = undefined;

@@ -1,11 +1,5 @@
 /** Learning-rate factors over training progress. */
 
-/** Rises linearly from 0 to 1 over `warmup` steps, then stays. */
-export const constantWithWarmup =
-  (warmup: number) =>
-  (step: number): number =>
-    warmup > 0 ? Math.min(1, (step + 1) / warmup) : 1;
-
 /**
  * Linear rise over `warmup`, then half a cosine down to `floor`; `progress` and `warmup` are shares of the whole (0..1), which
  * may be a number of steps or a span of time.
