@@ -1,7 +1,7 @@
 /**
  * Benchmarks of the engine on the diffusion models, and beside Python torch on the same work.
  *
- *   npm run bench -- infer-mini|window-mini|train-mini … [--repeat N] [--threads N] [--json]
+ *   npm run bench -- infer-mini|window-mini|train-mini|condition-512 … [--repeat N] [--threads N] [--json]
  *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
  *
  * Each measurement runs in a process of its own, so that its peak memory is its own. `compare` runs ours and the peer's in turn, on the
@@ -13,7 +13,7 @@ import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { measurements, type MeasurementName } from "./measurements.ts";
+import { measurements, shared, type MeasurementName } from "./measurements.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -41,9 +41,12 @@ const caller = process.env.ANCHOR_CALLER_DIR ?? process.cwd();
 const known = Object.keys(measurements) as MeasurementName[];
 const compare = positionals[0] === "compare";
 const names = (compare ? positionals.slice(1) : positionals) as MeasurementName[];
-const unknown = names.filter((n) => !known.includes(n));
+const possible: readonly MeasurementName[] = compare ? shared : known;
+const unknown = names.filter((n) => !possible.includes(n));
 if (unknown.length > 0 || (!compare && names.length === 0)) {
-  console.error(`bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${known.join(", ")}, compare`);
+  console.error(
+    `bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${possible.join(", ")}${compare ? "" : ", compare"}`,
+  );
   process.exit(2);
 }
 
@@ -125,7 +128,7 @@ if (!compare) {
     );
     process.exit(1);
   }
-  const out = (names.length > 0 ? names : known).map((name) => {
+  const out = (names.length > 0 ? names : shared).map((name) => {
     const mine = ours(name);
     const theirs = { default: peer(program, name, "default"), keep: peer(program, name, "keep") };
     const ratio = (p: Row) => ({ time: mine.min_s / p.min_s, memory: mine.peak_rss_mb / p.peak_rss_mb });

@@ -1,5 +1,6 @@
 /** What is measured: ControlNet and UNet at block_out_channels 64, 128, 256 and context width 256, as the Python peer has them. */
 import { AdamW, backward, clipGradNorm, fromData, Generator, noGrad, scope } from "@make-your-anchor/torch";
+import { emptyMotion, mannequin, Poser, Rasteriser } from "@make-your-anchor/body";
 import { bodyLoss, ControlNetModel, DDPMScheduler, UNet3DConditionModel } from "@make-your-anchor/diffusion";
 
 const config = {
@@ -75,5 +76,17 @@ export const measurements = {
       optimizer.zeroGrad();
     });
   },
+  /** One condition frame of the mannequin from head to hips: the mesh posed, and drawn at 512². */
+  "condition-512": (warmup: number, count: number) => {
+    const data = mannequin();
+    const motion = emptyMotion(1, 25, data.expressionCount);
+    motion.globalOrient.set([Math.PI, 0, 0]);
+    const camera = { width: 512, height: 512, focal: 5000, cx: 256, cy: 256, transl: [0, 0.05, 12.5] as const };
+    using poser = new Poser(data);
+    const raster = new Rasteriser(data.faces);
+    return repeat(warmup, count, () => void raster.render(poser.pose(motion, 0).vertices, camera));
+  },
 } as const;
+/** Measurements the Python peer has too. */
+export const shared = ["infer-mini", "window-mini", "train-mini"] as const satisfies readonly MeasurementName[];
 export type MeasurementName = keyof typeof measurements;

@@ -1,14 +1,14 @@
 /** `create`: footage to an avatar folder with frames, motion and condition frames. */
-import { existsSync, renameSync, rmSync } from "node:fs";
+import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
-import { fitMotion, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
+import { BodyError, fitMotion, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, readJson, writeJson } from "./files.ts";
-import { observeClip, observedSize } from "./observe.ts";
+import { observeClip, observedSize, type Observation } from "./observe.ts";
 import { presets, type PresetName } from "./presets.ts";
 import type { WorkOptions } from "./progress.ts";
 
@@ -26,13 +26,23 @@ export interface CreateOptions extends WorkOptions {
 /** Share of the clip's end that is never trained on. */
 const heldOutShare = 0.2;
 
-/** What the slow first half found; kept, so that an interrupted creation goes on behind it. */
-interface Observed {
-  source: string;
+/** What the slow steps found; kept until the avatar is whole, so that an interrupted creation goes on behind them. */
+interface Fitted {
+  clip: ClipStamp;
   preset: PresetName;
   bodyModel: string;
   info: Omit<AvatarInfo, "created">;
 }
+interface Observed {
+  clip: ClipStamp;
+  observation: Observation;
+}
+/** Tells a clip from another put in its place. */
+type ClipStamp = string;
+const clipStamp = (path: string): ClipStamp => {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat ? `${path} ${stat.size} ${stat.mtimeMs}` : path;
+};
 
 const nullable = (s: { median: number; p95: number }) => ({
   median: Number.isFinite(s.median) ? s.median : null,
@@ -53,22 +63,26 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
   const data = bodyModel(modelName); // fails early on an unusable file
   const work = `${folder}.creating`;
-  const statePath = `${work}/observed.json`;
+  const observedPath = `${work}/observed.json`;
+  const fittedPath = `${work}/fitted.json`;
   const source = resolve(o.clip);
-  const before = existsSync(statePath) ? (readJson(statePath) as Observed) : undefined;
-  const resumable =
-    before &&
-    before.source === source &&
-    before.preset === preset.name &&
-    before.bodyModel === modelName &&
-    existsSync(`${work}/motion.npz`);
-  if (!resumable) rmSync(work, { recursive: true, force: true });
+  const clip = clipStamp(source);
+  const kept = <T extends { clip: ClipStamp }>(path: string): T | undefined => {
+    const found = existsSync(path) ? (readJson(path) as T) : undefined;
+    return found?.clip === clip ? found : undefined;
+  };
+  const observed = kept<Observed>(observedPath);
+  const found = kept<Fitted>(fittedPath);
+  const fitted =
+    found && found.preset === preset.name && found.bodyModel === modelName && existsSync(`${work}/motion.npz`) ? found : undefined;
+  if (!observed && !fitted) rmSync(work, { recursive: true, force: true });
+  else if (!fitted) rmSync(`${work}/conditions`, { recursive: true, force: true }); // drawn from another fit
   try {
-    const info = resumable ? before.info : await observeAndFit();
-    return await finish(info);
+    return await finish(fitted?.info ?? (await observeAndFit()));
   } catch (error) {
     // A clip that cannot become an avatar leaves nothing; what an interruption finished is kept.
-    if (!existsSync(statePath)) rmSync(work, { recursive: true, force: true });
+    if (error instanceof BodyError || (!existsSync(observedPath) && !existsSync(fittedPath)))
+      rmSync(work, { recursive: true, force: true });
     throw error;
   }
 
@@ -90,12 +104,13 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
       fit: { body: nullable(report.body), hands: nullable(report.hands), face: nullable(report.face), bridged: report.bridged },
       tool: toolVersion,
     };
-    writeJson(statePath, { source, preset: preset.name, bodyModel: modelName, info: found } satisfies Observed);
+    writeJson(fittedPath, { clip, preset: preset.name, bodyModel: modelName, info: found } satisfies Fitted);
     return found;
   }
 
   async function fit() {
-    const { info, crop, fps, landmarks } = await observeClip(source, o);
+    const { info, crop, fps, landmarks } = observed?.observation ?? (await observeClip(source, o));
+    if (!observed) writeJson(observedPath, { clip, observation: { info, crop, fps, landmarks } } satisfies Observed);
     const fitted = await fitMotion(data, landmarks, {
       width: observedSize,
       height: observedSize,
@@ -150,7 +165,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     }
     if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
     avatar.save();
-    rmSync(statePath);
+    for (const path of [observedPath, fittedPath]) rmSync(path, { force: true });
     rmSync(folder, { recursive: true, force: true });
     renameSync(work, folder);
     return Avatar.open(folder);

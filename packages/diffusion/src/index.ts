@@ -12,10 +12,11 @@ export {
   type ClipVisionConfig,
 } from "./models/clip.ts";
 export { clipCrop, clipPixels } from "./models/clip-image.ts";
-export { alphasCumprod, schedulerDefaults, timestepsOf, type SchedulerConfig } from "./schedulers/config.ts";
+export { alphasCumprod, betasOf, schedulerDefaults, timestepsOf, type SchedulerConfig } from "./schedulers/config.ts";
 export { DDIMScheduler, ddimStep } from "./schedulers/ddim.ts";
 export { DDPMScheduler } from "./schedulers/ddpm.ts";
 export { UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts";
 export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/windows.ts";
 export { sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
-export { bodyLoss, type BodyBatch } from "./training/body-step.ts";
+export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSampling } from "./pipelines/head-pipeline.ts";
+export { bodyLoss, headLoss, type BodyBatch, type DenoisingModels, type HeadBatch } from "./training/denoising-step.ts";

@@ -5,8 +5,14 @@
 #include <ATen/Context.h>
 #include <ATen/core/TensorBase.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstring>
 #include <limits>
 
@@ -97,6 +103,28 @@ napi_value create(napi_env env, size_t argc, napi_value* argv) {
   return number(env, tensors().add(at::empty(shape, at::TensorOptions().dtype(dtype))));
 }
 
+// mapFile(fd, byte offset, shape, dtype) → tensor over the file's own pages, copied where they are written to
+napi_value mapFile(napi_env env, size_t argc, napi_value* argv) {
+  if (argc < 4) throw Error("mapFile: expected a file, an offset, a shape and a dtype");
+  const auto fd = static_cast<int>(toInt(env, argv[0], "file"));
+  const auto from = toInt(env, argv[1], "offset");
+  const auto shape = toInts(env, argv[2], "shape");
+  const auto dtype = static_cast<c10::ScalarType>(toInt(env, argv[3], "dtype"));
+  size_t bytes = c10::elementSize(dtype);
+  for (auto s : shape)
+    if (s < 0 || __builtin_mul_overflow(bytes, static_cast<size_t>(s), &bytes)) throw Error("shape: impossible size " + std::to_string(s));
+  struct stat file;
+  if (fstat(fd, &file) != 0) throw Error(std::string("mapFile: ") + std::strerror(errno));
+  if (from < 0 || bytes == 0 || from > file.st_size || bytes > static_cast<size_t>(file.st_size - from)) throw Error("mapFile: beyond the end of the file");
+  const auto page = static_cast<int64_t>(sysconf(_SC_PAGESIZE));
+  const auto lead = static_cast<size_t>(from % page);
+  const auto length = bytes + lead;
+  void* start = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, from - static_cast<int64_t>(lead));
+  if (start == MAP_FAILED) throw Error(std::string("mapFile: ") + std::strerror(errno));
+  return number(env, tensors().add(at::from_blob(
+      static_cast<char*>(start) + lead, shape, [start, length](void*) { munmap(start, length); }, at::TensorOptions().dtype(dtype))));
+}
+
 // memory(tensor) → ArrayBuffer over a contiguous CPU tensor's own bytes. The buffer keeps the storage alive, so a view that
 // outlives the handle reads old data, never freed memory.
 napi_value memory(napi_env env, size_t argc, napi_value* argv) {
@@ -185,6 +213,7 @@ void addTensors(napi_env env, napi_value exports) {
   addFunction(env, exports, "grad", grad);
   addFunction(env, exports, "setGrad", setGrad);
   addFunction(env, exports, "create", create);
+  addFunction(env, exports, "mapFile", mapFile);
   addFunction(env, exports, "memory", memory);
   addFunction(env, exports, "copyOut", copyOut);
   addFunction(env, exports, "copyIn", copyIn);

@@ -29,6 +29,8 @@ export interface Native {
   grad(t: Handle): Handle | null;
   setGrad(t: Handle, grad: Handle | null): void;
   create(shape: readonly number[], dtype: number): Handle;
+  /** A tensor over a mapped file's bytes, private to the process. */
+  mapFile(fd: number, from: number, shape: readonly number[], dtype: number): Handle;
   memory(t: Handle): ArrayBuffer;
   copyOut(t: Handle, into: ArrayBuffer): void;
   copyIn(t: Handle, from: NodeJS.TypedArray): void;

@@ -39,9 +39,19 @@ const samples = [
 
 const near = 0.05;
 
+/** Vertices on the screen. */
+interface Projected {
+  /** Pixels. */
+  x: Float32Array;
+  y: Float32Array;
+  /** 1/z, which unlike z is linear over the screen; 0 nearer than the near plane. */
+  inverse: Float32Array;
+}
+
 /** Draws meshes that share faces; buffers are kept between frames. */
 export class Rasteriser {
   private readonly faces: Uint32Array;
+  /** Of every sample: 1/z of what is seen there, 0 for nothing, and the face it belongs to, −1 for none. */
   private depth = new Float32Array(0);
   private owner = new Int32Array(0);
 
@@ -50,59 +60,45 @@ export class Rasteriser {
     this.faces = faces;
   }
 
-  /** Area-weighted unit normals of vertices `[V, 3]`, `[V, 3]`. */
-  private normals(v: Float32Array): Float32Array {
-    const out = new Float32Array(v.length);
-    const f = this.faces;
-    for (let i = 0; i < f.length; i += 3) {
-      const [a, b, c] = [3 * f[i], 3 * f[i + 1], 3 * f[i + 2]];
-      const [ux, uy, uz] = [v[b] - v[a], v[b + 1] - v[a + 1], v[b + 2] - v[a + 2]];
-      const [wx, wy, wz] = [v[c] - v[a], v[c + 1] - v[a + 1], v[c + 2] - v[a + 2]];
-      const [nx, ny, nz] = [uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx];
-      for (const at of [a, b, c]) {
-        out[at] += nx;
-        out[at + 1] += ny;
-        out[at + 2] += nz;
-      }
-    }
-    for (let i = 0; i < out.length; i += 3) {
-      const n = Math.sqrt(out[i] ** 2 + out[i + 1] ** 2 + out[i + 2] ** 2) || 1;
-      out[i] /= n;
-      out[i + 1] /= n;
-      out[i + 2] /= n;
-    }
-    return out;
-  }
-
   /** `vertices` `[V, 3]` metres, x right, y down, z away (the body model's output with its fitted orientation). */
   render(vertices: Float32Array, camera: Camera, options: RasterOptions = {}): Picture {
-    const { width, height, focal, cx, cy } = camera;
-    const [tx, ty, tz] = camera.transl;
-    const n = vertices.length / 3;
-    const f = this.faces;
-    const pixels = width * height;
-    if (this.depth.length !== pixels * 4) {
-      this.depth = new Float32Array(pixels * 4);
-      this.owner = new Int32Array(pixels * 4);
+    const { width, height } = camera;
+    const projected = project(vertices, camera);
+    this.findVisible(projected, width, height);
+    const data = options.background ? options.background.slice() : new Uint8Array(width * height * 3);
+    this.shadePixels(data, vertices, projected, camera, options);
+    return { width, height, data };
+  }
+
+  /** The nearest face at every sample. Runs for every sample of every face's box, so it only adds and multiplies. */
+  private findVisible(projected: Projected, width: number, height: number): void {
+    const size = width * height * 4;
+    if (this.depth.length !== size) {
+      this.depth = new Float32Array(size);
+      this.owner = new Int32Array(size);
     }
-    const { depth, owner } = this;
-    depth.fill(Number.POSITIVE_INFINITY);
+    const { depth, owner, faces } = this;
+    const { x: sx, y: sy, inverse } = projected;
+    depth.fill(0);
     owner.fill(-1);
-
-    const sx = new Float32Array(n);
-    const sy = new Float32Array(n);
-    const inverse = new Float32Array(n); // 1/z: linear over the screen
-    for (let v = 0; v < n; v++) {
-      const z = vertices[3 * v + 2] + tz;
-      inverse[v] = 1 / z;
-      sx[v] = cx + (focal * (vertices[3 * v] + tx)) / z;
-      sy[v] = cy + (focal * (vertices[3 * v + 1] + ty)) / z;
-    }
-
-    for (let i = 0, face = 0; i < f.length; i += 3, face++) {
-      const [a, b, c] = [f[i], f[i + 1], f[i + 2]];
-      if (vertices[3 * a + 2] + tz < near || vertices[3 * b + 2] + tz < near || vertices[3 * c + 2] + tz < near) continue;
-      const [x0, y0, x1, y1, x2, y2] = [sx[a], sy[a], sx[b], sy[b], sx[c], sy[c]];
+    // Weights and depth at the four samples, relative to the pixel's corner.
+    const at0 = new Float64Array(4);
+    const at1 = new Float64Array(4);
+    const atZ = new Float64Array(4);
+    for (let i = 0, face = 0; i < faces.length; i += 3, face++) {
+      const a = faces[i];
+      const b = faces[i + 1];
+      const c = faces[i + 2];
+      const z0 = inverse[a];
+      const z1 = inverse[b];
+      const z2 = inverse[c];
+      if (z0 === 0 || z1 === 0 || z2 === 0) continue;
+      const x0 = sx[a];
+      const y0 = sy[a];
+      const x1 = sx[b];
+      const y1 = sy[b];
+      const x2 = sx[c];
+      const y2 = sy[c];
       // Counter-clockwise from outside comes out negative with y down.
       const area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0);
       if (area >= 0) continue;
@@ -110,82 +106,169 @@ export class Rasteriser {
       const right = Math.min(width - 1, Math.floor(Math.max(x0, x1, x2)));
       const top = Math.max(0, Math.floor(Math.min(y0, y1, y2)));
       const bottom = Math.min(height - 1, Math.floor(Math.max(y0, y1, y2)));
+      if (left > right || top > bottom) continue;
+      // Weights of the first two corners and depth as planes over the screen: value = ax · x + ay · y + constant.
       const inv = 1 / area;
-      const [z0, z1, z2] = [inverse[a], inverse[b], inverse[c]];
+      const ax0 = (y1 - y2) * inv;
+      const ay0 = (x2 - x1) * inv;
+      const c0 = (x1 * y2 - y1 * x2) * inv;
+      const ax1 = (y2 - y0) * inv;
+      const ay1 = (x0 - x2) * inv;
+      const c1 = (x2 * y0 - y2 * x0) * inv;
+      const axZ = ax0 * (z0 - z2) + ax1 * (z1 - z2);
+      const ayZ = ay0 * (z0 - z2) + ay1 * (z1 - z2);
+      const cZ = c0 * (z0 - z2) + c1 * (z1 - z2) + z2;
+      for (let s = 0; s < 4; s++) {
+        const dx = samples[s][0];
+        const dy = samples[s][1];
+        at0[s] = ax0 * dx + ay0 * dy;
+        at1[s] = ax1 * dx + ay1 * dy;
+        atZ[s] = axZ * dx + ayZ * dy;
+      }
       for (let y = top; y <= bottom; y++) {
-        for (let x = left; x <= right; x++) {
+        const row0 = ay0 * y + c0;
+        const row1 = ay1 * y + c1;
+        const rowZ = ayZ * y + cZ;
+        let at = (y * width + left) * 4;
+        for (let x = left; x <= right; x++, at += 4) {
+          const p0 = row0 + ax0 * x;
+          const p1 = row1 + ax1 * x;
           for (let s = 0; s < 4; s++) {
-            const [px, py] = [x + samples[s][0], y + samples[s][1]];
-            const w0 = ((x1 - px) * (y2 - py) - (y1 - py) * (x2 - px)) * inv;
-            if (w0 < 0) continue;
-            const w1 = ((x2 - px) * (y0 - py) - (y2 - py) * (x0 - px)) * inv;
-            if (w1 < 0) continue;
-            const w2 = 1 - w0 - w1;
-            if (w2 < 0) continue;
-            const z = 1 / (w0 * z0 + w1 * z1 + w2 * z2);
-            const at = (y * width + x) * 4 + s;
-            if (z < depth[at]) {
-              depth[at] = z;
-              owner[at] = face;
+            const w0 = p0 + at0[s];
+            const w1 = p1 + at1[s];
+            if (w0 < 0 || w1 < 0 || w0 + w1 > 1) continue;
+            const z = rowZ + axZ * x + atZ[s];
+            if (z > depth[at + s]) {
+              depth[at + s] = z;
+              owner[at + s] = face;
             }
           }
         }
       }
     }
+  }
 
-    const normals = this.normals(vertices);
-    const out = options.background ? options.background.slice() : new Uint8Array(pixels * 3);
-    const colour = new Float32Array(3);
+  /** Colours every pixel some face is seen in: each face once a pixel, weighed by its samples. */
+  private shadePixels(out: Uint8Array, vertices: Float32Array, projected: Projected, camera: Camera, options: RasterOptions): void {
+    const { owner, faces: f } = this;
+    const { x: sx, y: sy, inverse } = projected;
+    const { width, height } = camera;
+    const [tx, ty, tz] = camera.transl;
+    const normals = vertexNormals(f, vertices);
     const materials = options.materials ?? [skyMaterial];
-    const sum = [0, 0, 0];
-    for (let p = 0; p < pixels; p++) {
-      const o = p * 4;
+    const { materialAt } = options;
+    const colour = new Float32Array(3);
+    for (let p = 0, o = 0; p < width * height; p++, o += 4) {
       if (owner[o] < 0 && owner[o + 1] < 0 && owner[o + 2] < 0 && owner[o + 3] < 0) continue;
-      sum[0] = sum[1] = sum[2] = 0;
+      // At the pixel's centre, kept on the face where the centre lies outside it.
+      const px = (p % width) + 0.5;
+      const py = Math.floor(p / width) + 0.5;
+      let red = 0;
+      let green = 0;
+      let blue = 0;
       for (let s = 0; s < 4; s++) {
         const face = owner[o + s];
         if (face < 0) {
-          for (let k = 0; k < 3; k++) sum[k] += out[p * 3 + k];
+          red += out[p * 3];
+          green += out[p * 3 + 1];
+          blue += out[p * 3 + 2];
           continue;
         }
         let earlier = 0;
         while (earlier < s && owner[o + earlier] !== face) earlier++;
         if (earlier < s) continue; // shaded with its first sample
-        let count = 0;
-        for (let r = s; r < 4; r++) if (owner[o + r] === face) count++;
-        const [a, b, c] = [f[3 * face], f[3 * face + 1], f[3 * face + 2]];
-        const [x0, y0, x1, y1, x2, y2] = [sx[a], sy[a], sx[b], sy[b], sx[c], sy[c]];
-        const inv = 1 / ((x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0));
-        // At the pixel's centre, kept on the face where the centre lies outside it.
-        const [px, py] = [(p % width) + 0.5, Math.floor(p / width) + 0.5];
-        let w0 = Math.max(0, ((x1 - px) * (y2 - py) - (y1 - py) * (x2 - px)) * inv);
-        let w1 = Math.max(0, ((x2 - px) * (y0 - py) - (y2 - py) * (x0 - px)) * inv);
-        let w2 = Math.max(0, ((x0 - px) * (y1 - py) - (y0 - py) * (x1 - px)) * inv);
-        w0 *= inverse[a];
-        w1 *= inverse[b];
-        w2 *= inverse[c];
+        let count = 1;
+        for (let r = s + 1; r < 4; r++) if (owner[o + r] === face) count++;
+        const a = f[3 * face];
+        const b = f[3 * face + 1];
+        const c = f[3 * face + 2];
+        const x0 = sx[a] - px;
+        const y0 = sy[a] - py;
+        const x1 = sx[b] - px;
+        const y1 = sy[b] - py;
+        const x2 = sx[c] - px;
+        const y2 = sy[c] - py;
+        // Areas opposite the corners, positive inside; over the depth they become weights in space.
+        let w0 = Math.max(0, y1 * x2 - x1 * y2) * inverse[a];
+        let w1 = Math.max(0, y2 * x0 - x2 * y0) * inverse[b];
+        let w2 = Math.max(0, y0 * x1 - x0 * y1) * inverse[c];
         const total = w0 + w1 + w2;
         w0 /= total;
         w1 /= total;
         w2 /= total;
-        const at = (array: Float32Array, k: number) => w0 * array[3 * a + k] + w1 * array[3 * b + k] + w2 * array[3 * c + k];
+        const i = 3 * a;
+        const j = 3 * b;
+        const k = 3 * c;
         // To the renderer's world: y up, z towards the camera, the mesh where the model put it.
-        const [wx, wy, wz] = [at(vertices, 0), -at(vertices, 1), -at(vertices, 2)];
-        let [nx, ny, nz] = [at(normals, 0), -at(normals, 1), -at(normals, 2)];
+        const wx = w0 * vertices[i] + w1 * vertices[j] + w2 * vertices[k];
+        const wy = -(w0 * vertices[i + 1] + w1 * vertices[j + 1] + w2 * vertices[k + 1]);
+        const wz = -(w0 * vertices[i + 2] + w1 * vertices[j + 2] + w2 * vertices[k + 2]);
+        const nx = w0 * normals[i] + w1 * normals[j] + w2 * normals[k];
+        const ny = -(w0 * normals[i + 1] + w1 * normals[j + 1] + w2 * normals[k + 1]);
+        const nz = -(w0 * normals[i + 2] + w1 * normals[j + 2] + w2 * normals[k + 2]);
         const nn = Math.sqrt(nx * nx + ny * ny + nz * nz) || 1;
-        nx /= nn;
-        ny /= nn;
-        nz /= nn;
-        let [vx, vy, vz] = [-tx - wx, ty - wy, tz - wz];
+        const vx = -tx - wx;
+        const vy = ty - wy;
+        const vz = tz - wz;
         const vn = Math.sqrt(vx * vx + vy * vy + vz * vz) || 1;
-        vx /= vn;
-        vy /= vn;
-        vz /= vn;
-        shade(colour, materials[options.materialAt ? options.materialAt(face, w0, w1, w2) : 0], nx, ny, nz, vx, vy, vz, wx, wy, wz);
-        for (let k = 0; k < 3; k++) sum[k] += count * toByte(colour[k]);
+        const material = materials[materialAt ? materialAt(face, w0, w1, w2) : 0];
+        shade(colour, material, nx / nn, ny / nn, nz / nn, vx / vn, vy / vn, vz / vn, wx, wy, wz);
+        red += count * toByte(colour[0]);
+        green += count * toByte(colour[1]);
+        blue += count * toByte(colour[2]);
       }
-      for (let k = 0; k < 3; k++) out[p * 3 + k] = Math.round(sum[k] / 4);
+      out[p * 3] = Math.round(red / 4);
+      out[p * 3 + 1] = Math.round(green / 4);
+      out[p * 3 + 2] = Math.round(blue / 4);
     }
-    return { width, height, data: out };
   }
+}
+
+function project(vertices: Float32Array, camera: Camera): Projected {
+  const { focal, cx, cy } = camera;
+  const [tx, ty, tz] = camera.transl;
+  const n = vertices.length / 3;
+  const x = new Float32Array(n);
+  const y = new Float32Array(n);
+  const inverse = new Float32Array(n);
+  for (let v = 0; v < n; v++) {
+    const z = vertices[3 * v + 2] + tz;
+    if (z < near) continue;
+    inverse[v] = 1 / z;
+    x[v] = cx + (focal * (vertices[3 * v] + tx)) / z;
+    y[v] = cy + (focal * (vertices[3 * v + 1] + ty)) / z;
+  }
+  return { x, y, inverse };
+}
+
+/** Area-weighted unit normals of vertices `[V, 3]`, `[V, 3]`. */
+function vertexNormals(f: Uint32Array, v: Float32Array): Float32Array {
+  const out = new Float32Array(v.length);
+  for (let i = 0; i < f.length; i += 3) {
+    const a = 3 * f[i];
+    const b = 3 * f[i + 1];
+    const c = 3 * f[i + 2];
+    const ux = v[b] - v[a];
+    const uy = v[b + 1] - v[a + 1];
+    const uz = v[b + 2] - v[a + 2];
+    const wx = v[c] - v[a];
+    const wy = v[c + 1] - v[a + 1];
+    const wz = v[c + 2] - v[a + 2];
+    const nx = uy * wz - uz * wy;
+    const ny = uz * wx - ux * wz;
+    const nz = ux * wy - uy * wx;
+    for (let corner = 0; corner < 3; corner++) {
+      const at = 3 * f[i + corner];
+      out[at] += nx;
+      out[at + 1] += ny;
+      out[at + 2] += nz;
+    }
+  }
+  for (let i = 0; i < out.length; i += 3) {
+    const n = Math.sqrt(out[i] * out[i] + out[i + 1] * out[i + 1] + out[i + 2] * out[i + 2]) || 1;
+    out[i] /= n;
+    out[i + 1] /= n;
+    out[i + 2] /= n;
+  }
+  return out;
 }

@@ -65,13 +65,15 @@ export function shade(
   // cos(inner) − cos(outer) = 0.5 − 0, offset 0: t = cos · 2, clamped.
   const t = Math.min(1, Math.max(0, lz * 2));
   const radiance = (3 * 0.2 + 2 * 15 * t * t) / d2;
-  const a2 = m.roughness ** 4;
-  const k = (m.roughness + 1) ** 2 / 8;
+  const r2 = m.roughness * m.roughness;
+  const a2 = r2 * r2;
+  const k = ((m.roughness + 1) * (m.roughness + 1)) / 8;
   const g = (nv / (nv * (1 - k) + k)) * (nl / (nl * (1 - k) + k));
   const dd = nh * nh * (a2 - 1) + 1;
   const distribution = a2 / (Math.PI * dd * dd);
   const specular = (g * distribution) / (4 * nl * nv + 0.001);
-  const fresnel = (1 - vh) ** 5;
+  const away = (1 - vh) * (1 - vh);
+  const fresnel = away * away * (1 - vh);
   for (let c = 0; c < 3; c++) {
     const base = m.base[c];
     const f0 = 0.04 + (base - 0.04) * m.metallic;

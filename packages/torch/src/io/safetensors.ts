@@ -1,11 +1,11 @@
 /** safetensors files (github.com/huggingface/safetensors): 8 bytes of header length, a JSON header, the data. */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dtypeWidth, type DType } from "../dtype.ts";
-import { empty } from "../create.ts";
 import { TorchError } from "../errors.ts";
 import { noGrad } from "../scope.ts";
 import type { StateDictSource } from "../nn/module.ts";
 import type { Tensor } from "../tensor.ts";
+import { readTensor } from "./mapped.ts";
 
 const fromFile: Record<string, DType> = {
   BOOL: "bool",
@@ -32,7 +32,7 @@ export interface TensorInfo {
   readonly to: number;
 }
 
-/** An open file whose header was checked whole; tensors are read one by one, straight into their own memory. */
+/** An open file whose header was checked whole; tensors are read one by one. */
 export class SafetensorsFile implements StateDictSource {
   readonly path: string;
   readonly metadata: Readonly<Record<string, string>>;
@@ -126,20 +126,8 @@ export class SafetensorsFile implements StateDictSource {
   }
   /** The tensor in the file's own dtype, on the CPU; the caller owns it. */
   read(key: string): Tensor {
-    const info = this.info(key);
-    const t = empty(info.shape, info.dtype);
-    const memory = t.memory();
-    let done = 0;
-    while (done < memory.length) {
-      // One read may be short; Linux caps it at 2 GiB.
-      const n = readSync(this.fd, memory, done, Math.min(memory.length - done, 1 << 30), info.from + done);
-      if (n === 0) {
-        t.dispose();
-        this.fail(`${key}: the file ended early`);
-      }
-      done += n;
-    }
-    return t;
+    const { from, shape, dtype } = this.info(key);
+    return readTensor(this.fd, from, shape, dtype);
   }
   close(): void {
     if (this.fd >= 0) closeSync(this.fd);

@@ -1,0 +1,105 @@
+/** Finds fixture cases, runs each through the public library, and says how far off every tensor is. */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { scope } from "@make-your-anchor/torch";
+import { rotations, smplxForward } from "./cases/body.ts";
+import { imageOps, stateDictKeys } from "./cases/files.ts";
+import { clipText, clipVision, controlnet, unet2d, unet3d, vae } from "./cases/networks.ts";
+import { bodyPipeline, headPipeline } from "./cases/pipelines.ts";
+import { schedulers, windows } from "./cases/schedulers.ts";
+import { training } from "./cases/training.ts";
+import { cpuArithmetic, GoldenCase, type Arithmetic, type TensorResult } from "./case.ts";
+
+interface Runner {
+  run: (g: GoldenCase) => void | Promise<void>;
+  /** Owns what it makes; the others' tensors end with a scope around them. */
+  owns?: boolean;
+  /** Runs on the CPU whatever device is asked for: it has no device. */
+  cpuOnly?: boolean;
+}
+
+const runners: Record<string, Runner> = {
+  unet2d: { run: unet2d },
+  unet2d_inpaint: { run: unet2d },
+  controlnet: { run: controlnet },
+  unet3d: { run: unet3d },
+  vae: { run: vae },
+  clip_vision: { run: clipVision, owns: true },
+  clip_text: { run: clipText },
+  schedulers: { run: schedulers },
+  windows: { run: windows, cpuOnly: true },
+  body_pipeline: { run: bodyPipeline, owns: true },
+  head_pipeline: { run: headPipeline, owns: true },
+  train_body: { run: training },
+  train_head: { run: training },
+  image_ops: { run: imageOps, owns: true, cpuOnly: true },
+  state_dict_keys: { run: stateDictKeys, cpuOnly: true },
+  smplx_forward: { run: smplxForward, cpuOnly: true },
+  rotations: { run: rotations, cpuOnly: true },
+};
+
+export interface CaseResult {
+  case: string;
+  folder: string;
+  device: string;
+  status: "passed" | "failed" | "unsupported";
+  tensors: TensorResult[];
+  /** What went wrong before or instead of a comparison. */
+  error?: string;
+}
+
+export interface GoldenReport {
+  passed: number;
+  failed: number;
+  unsupported: number;
+  cases: CaseResult[];
+}
+
+/** Folders with a case.json in `root`, or `root` itself, sorted; a case's own folders are not searched. */
+export function findCases(root: string): string[] {
+  if (existsSync(join(root, "case.json"))) return [root];
+  return readdirSync(root, { withFileTypes: true })
+    .filter((d) => d.isDirectory())
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((d) => findCases(join(root, d.name)));
+}
+
+/** A case's runner: that of its name, or of the name it extends (`unet2d_wide` is a `unet2d`). */
+function runnerOf(name: string): Runner | undefined {
+  const fits = Object.keys(runners).filter((n) => name === n || name.startsWith(`${n}_`));
+  return runners[fits.sort((a, b) => b.length - a.length)[0]];
+}
+
+export async function runCase(folder: string, arithmetic: Arithmetic = cpuArithmetic): Promise<CaseResult> {
+  const read = new GoldenCase(folder, arithmetic);
+  const runner = runnerOf(read.name);
+  const g = runner?.cpuOnly && arithmetic.device !== "cpu" ? new GoldenCase(folder) : read;
+  if (g !== read) read.dispose();
+  const result = { case: g.name, folder, device: g.arithmetic.device };
+  try {
+    if (!runner) return { ...result, status: "unsupported", tensors: [] };
+    if (runner.owns) await runner.run(g);
+    else scope(() => void runner.run(g));
+    for (const name of g.unchecked()) g.expect(name, false, "the case holds it, but nothing was compared with it");
+    return { ...result, status: g.results.every((r) => r.status === "passed") ? "passed" : "failed", tensors: g.results };
+  } catch (error) {
+    return { ...result, status: "failed", tensors: g.results, error: error instanceof Error ? error.message : String(error) };
+  } finally {
+    g.dispose();
+  }
+}
+
+export async function runGolden(
+  root: string,
+  arithmetic: Arithmetic = cpuArithmetic,
+  onCase?: (c: CaseResult) => void,
+): Promise<GoldenReport> {
+  const cases: CaseResult[] = [];
+  for (const folder of findCases(root)) {
+    const result = await runCase(folder, arithmetic);
+    cases.push(result);
+    onCase?.(result);
+  }
+  const count = (status: CaseResult["status"]) => cases.filter((c) => c.status === status).length;
+  return { passed: count("passed"), failed: count("failed"), unsupported: count("unsupported"), cases };
+}

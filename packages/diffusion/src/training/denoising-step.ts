@@ -1,0 +1,46 @@
+/** The loss of one training step: the models' answer to noised latents, as the original's `train_body.py` and `train_head.py`. */
+import { cat, fromData, mseLoss, type Tensor } from "@make-your-anchor/torch";
+import type { ControlNetModel } from "../models/controlnet.ts";
+import type { UNet2DConditionModel } from "../models/unet-2d-condition.ts";
+import type { DDPMScheduler } from "../schedulers/ddpm.ts";
+
+export interface DenoisingModels {
+  unet: UNet2DConditionModel;
+  controlnet: ControlNetModel;
+  scheduler: DDPMScheduler;
+}
+
+export interface BodyBatch {
+  /** `[B, C, h, w]`, already times the scaling factor. */
+  latents: Tensor;
+  /** Like `latents`. */
+  noise: Tensor;
+  /** `[B]`, 0 … num_train_timesteps − 1. */
+  timesteps: readonly number[];
+  /** Appearance, `[B, M, C']`. */
+  context: Tensor;
+  /** Condition pictures `[B, 3, H, W]`, values 0..1. */
+  condition: Tensor;
+}
+
+export interface HeadBatch extends BodyBatch {
+  /** `[B, 1, h, w]`: 1 where the picture is kept, 0 where the face is to be painted. */
+  maskLatents: Tensor;
+  /** `[B, C, h, w]`: latents of the picture with the face blanked, already times the scaling factor. */
+  maskedImageLatents: Tensor;
+}
+
+/** Mean squared error over the batch; float32. */
+export const bodyLoss = (models: DenoisingModels, batch: BodyBatch): Tensor => denoisingLoss(models, batch, []);
+
+/** The same for an inpainting UNet: it also sees mask and masked picture; the ControlNet does not. */
+export const headLoss = (models: DenoisingModels, batch: HeadBatch): Tensor =>
+  denoisingLoss(models, batch, [batch.maskLatents, batch.maskedImageLatents]);
+
+function denoisingLoss({ unet, controlnet, scheduler }: DenoisingModels, batch: BodyBatch, further: readonly Tensor[]): Tensor {
+  const noisy = scheduler.addNoise(batch.latents, batch.noise, batch.timesteps);
+  const t = fromData(BigInt64Array.from(batch.timesteps, BigInt), [batch.timesteps.length], { device: noisy.device });
+  const residuals = controlnet.forward(noisy, t, batch.context, batch.condition);
+  const output = unet.forward(further.length > 0 ? cat([noisy, ...further], 1) : noisy, t, batch.context, residuals);
+  return mseLoss(output.to("float32"), scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32"));
+}
