@@ -75,3 +75,8 @@ with zipfile.ZipFile(path("overlapping.bin")) as z:
 at = raw.rindex(struct.pack("<I", second))
 raw[at : at + 4] = struct.pack("<I", first)
 open(path("overlapping.bin"), "wb").write(raw)
+
+from safetensors.torch import load_file
+
+vae = load_file(os.path.join(here, "../golden/vae/vae/diffusion_pytorch_model.safetensors"))
+torch.save({k: v.half() for k, v in vae.items()}, path("vae.bin"))

@@ -2,6 +2,8 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { toolVersion } from "./avatar.ts";
+import { hubOf } from "./hub/cache.ts";
+import { catalogue, publishedStatus } from "./hub/catalogue.ts";
 
 export interface Check {
   what: string;
@@ -76,6 +78,21 @@ export async function diagnose(): Promise<Diagnosis> {
     detail: smplx ? (existsSync(smplx) ? smplx : `${smplx} (SMPLX_MODEL) is not there`) : "not given: the mannequin is used",
     wayOut: 'register at its publisher, download SMPLX_NEUTRAL.npz and give it with "anchor create --body-model FILE"',
   });
+  const hub = hubOf();
+  const published = Object.values(catalogue).map((entry) => publishedStatus(hub, entry));
+  for (const p of published) {
+    checks.push({
+      what: p.what,
+      ok: p.present,
+      optional: true,
+      detail: p.present
+        ? `${p.folder} (${(p.bytes / 2 ** 30).toFixed(1)} GiB)`
+        : p.missing.length > 0
+          ? `not whole in ${p.folder}: ${p.missing.map((m) => m || "weights").join(", ")} missing`
+          : `not in ${hub.cache}; only the sd15 preset needs it`,
+      wayOut: `${p.command}   (${p.size} GiB; ${p.licence})`,
+    });
+  }
   return {
     tool: toolVersion,
     ok: checks.every((c) => c.ok || c.optional),
@@ -83,6 +100,7 @@ export async function diagnose(): Promise<Diagnosis> {
     licences: [
       { what: "this tool, its mannequin and the mini preset", licence: "Apache-2.0", use: "any" },
       { what: "landmark models (Human)", licence: "MIT (package); models after Google MediaPipe and MoveNet, Apache-2.0", use: "any" },
+      ...published.map((p) => ({ what: `${p.what} (if you pull it)`, licence: p.licence, use: "as its licence says" })),
       { what: "libtorch", licence: "BSD-3-Clause", use: "any" },
       { what: "ffmpeg (the system's)", licence: "LGPL/GPL", use: "called as a program" },
       { what: "SMPL-X body model (if you bring it)", licence: "Max Planck, non-commercial research", use: "not for commercial avatars" },

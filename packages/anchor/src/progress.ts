@@ -4,6 +4,8 @@ export interface Progress {
   stage: string;
   done: number;
   total: number;
+  /** What is counted, where it is no plain number: "MiB". */
+  unit?: string;
   /** A figure worth seeing, like the loss. */
   note?: string;
 }

@@ -44,7 +44,11 @@ export function progressLine(stream: NodeJS.WriteStream = process.stderr): { sho
         : known && rate > 0 && elapsed > 1
           ? `${clock((p.total - p.done) / rate)} left`
           : "";
-      const text = [`${p.stage}: ${known ? `${p.done}/${p.total} (${Math.floor((100 * p.done) / p.total)} %)` : p.done}`, eta, p.note]
+      const text = [
+        `${p.stage}: ${known ? `${p.done}/${p.total}${p.unit ? ` ${p.unit}` : ""} (${Math.floor((100 * p.done) / p.total)} %)` : p.done}`,
+        eta,
+        p.note,
+      ]
         .filter(Boolean)
         .join(", ");
       if (stream.isTTY) {

@@ -1,4 +1,5 @@
-export { ConfigError, loadWeights, readConfig, saveModel } from "./models/config.ts";
+export { ConfigError, readConfig, saveModel } from "./weights/config.ts";
+export { loadWeights, openWeightsFile, openWeightsFolder, type WeightsSource } from "./weights/source.ts";
 export { timestepFeatures } from "./models/embeddings.ts";
 export { UNet2DConditionModel, UNet3DConditionModel, unetDefaults, type Residuals, type UNetConfig } from "./models/unet-2d-condition.ts";
 export { ControlNetModel, type ControlNetConfig } from "./models/controlnet.ts";
@@ -20,3 +21,5 @@ export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/window
 export { sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
 export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSampling } from "./pipelines/head-pipeline.ts";
 export { bodyLoss, headLoss, type BodyBatch, type DenoisingModels, type HeadBatch } from "./training/denoising-step.ts";
+export { singleFileParts, type SingleFileConfigs, type SingleFilePart, type SingleFileParts } from "./weights/compvis.ts";
+export { loadSingleFile, type SingleFileLoad, type SingleFileModels, type SingleFilePartName } from "./weights/single-file.ts";

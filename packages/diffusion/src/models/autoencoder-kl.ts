@@ -1,6 +1,7 @@
 /** Stable Diffusion's VAE: pictures to latents of a fraction of the size, and back. */
 import { Conv2d, expectShape, GroupNorm, Module, ModuleList, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
-import { ConfigError, loadWeights, readConfig, requireDefaults } from "./config.ts";
+import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
+import { loadWeights } from "../weights/source.ts";
 import { Downsample2D, ResnetBlock2D, Upsample2D } from "./resnet.ts";
 import { Attention } from "./transformer.ts";
 

@@ -15,7 +15,8 @@ import {
   type Parameter,
   type Tensor,
 } from "@make-your-anchor/torch";
-import { ConfigError, loadWeights, readConfig } from "./config.ts";
+import { ConfigError, readConfig } from "../weights/config.ts";
+import { loadWeights } from "../weights/source.ts";
 
 export interface ClipTowerConfig {
   hidden_size: number;

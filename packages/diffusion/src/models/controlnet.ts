@@ -1,6 +1,7 @@
 /** ControlNet (arXiv:2302.05543): a copy of the UNet's way down that turns condition pictures into residuals. */
 import { Conv2d, expectShape, ModuleList, noGrad, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
-import { loadWeights, readConfig, requireDefaults } from "./config.ts";
+import { readConfig, requireDefaults } from "../weights/config.ts";
+import { loadWeights } from "../weights/source.ts";
 import { ControlNetConditioningEmbedding } from "./embeddings.ts";
 import type { FrameAttention } from "./transformer.ts";
 import { UNetEncoder, type Residuals, type UNet2DConditionModel, type UNetConfig } from "./unet-2d-condition.ts";

@@ -1,6 +1,7 @@
 /** Stable Diffusion's UNet and its form for video. */
 import { Conv2d, expectShape, GroupNorm, Module, ModuleList, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
-import { ConfigError, loadWeights, readConfig, requireDefaults } from "./config.ts";
+import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
+import { loadWeights } from "../weights/source.ts";
 import { TimestepEmbedding, timestepFeatures } from "./embeddings.ts";
 import type { FrameAttention } from "./transformer.ts";
 import { DownBlock, MidBlock, UpBlock, type LevelOptions, type Pass } from "./unet-blocks.ts";

@@ -1,7 +1,7 @@
 /** Configs as diffusers and transformers write them: plain JSON, the published file is the truth. */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { SafetensorsFile, saveSafetensors, TorchError, type LoadOptions, type Module } from "@make-your-anchor/torch";
+import { saveSafetensors, TorchError, type Module } from "@make-your-anchor/torch";
 
 export class ConfigError extends TorchError {
   constructor(message: string) {
@@ -36,22 +36,8 @@ export function requireDefaults(what: string, config: Record<string, unknown>, d
   }
 }
 
-const weightNames = ["diffusion_pytorch_model.safetensors", "model.safetensors"] as const;
-
-/** Loads the weights beside a config into `model`. */
-export function loadWeights<M extends Module>(model: M, folder: string, options: LoadOptions = {}): M {
-  const name = weightNames.find((n) => existsSync(join(folder, n)));
-  if (!name)
-    throw new TorchError(
-      "FILE",
-      `${folder}: no weights there (looked for ${weightNames.join(" and ")}); train the model first, or point at a complete folder`,
-    );
-  using file = new SafetensorsFile(join(folder, name));
-  return model.loadStateDict(file, { what: file.path, ...options });
-}
-
 /** Writes config.json and the weights, each atomically, so that diffusers can load the folder. */
-export function saveModel(folder: string, model: Module, config: object, weightName: (typeof weightNames)[number] = weightNames[0]): void {
+export function saveModel(folder: string, model: Module, config: object, weightName: string = "diffusion_pytorch_model.safetensors"): void {
   mkdirSync(folder, { recursive: true });
   saveSafetensors(join(folder, weightName), model.stateDict());
   const temporary = join(folder, `config.json.${process.pid}.tmp`);
