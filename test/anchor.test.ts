@@ -1,11 +1,11 @@
 /** The whole system through its command and its library: a tiny avatar from filming to video, resuming, and bad input. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { animate, Avatar, trainBody } from "@make-your-anchor/anchor";
+import { animate, Avatar, createAvatar, trainBody } from "@make-your-anchor/anchor";
 import { npyBytes } from "@make-your-anchor/body";
 import { probeVideo, readImage } from "@make-your-anchor/media";
 import { settledTensors } from "./live-tensors.ts";
@@ -120,6 +120,50 @@ describe("resuming", () => {
       expect(readFileSync(join(folder, frame)).equals(readFileSync(avatar.path("videos", "whole", "frames", frame))), frame).toBe(true);
     expect(existsSync(join(home, "broken.mp4"))).toBe(true);
     expect(await settledTensors()).toEqual(before);
+  });
+
+  it("an interrupted creation goes on behind what it has found", async () => {
+    const folder = join(home, "filmed");
+    const clip = join(demo, "presenter.mp4");
+    /** Runs until `stage` has come to `at`; the stages seen. */
+    const create = async (stop?: { stage: string; at: number }): Promise<string[]> => {
+      const seen = new Set<string>();
+      const abort = new AbortController();
+      const onProgress = (p: { stage: string; done: number }) => {
+        seen.add(p.stage);
+        if (p.stage === stop?.stage && p.done >= stop.at) abort.abort();
+      };
+      const run = createAvatar(folder, { clip, signal: abort.signal, onProgress });
+      if (stop) await expect(run).rejects.toThrow();
+      else await run;
+      return [...seen];
+    };
+    expect(await create({ stage: "fitting the body", at: 3 })).toContain("finding landmarks");
+    expect(Avatar.exists(folder)).toBe(false);
+    expect(await create({ stage: "drawing conditions", at: 5 })).toEqual(["fitting the body", "drawing conditions"]);
+    expect(await create()).toEqual(["drawing conditions"]);
+    expect(readdirSync(Avatar.open(folder).path("conditions"))).toHaveLength(40);
+    expect(existsSync(`${folder}.creating`)).toBe(false);
+    expect(readdirSync(folder).sort()).toEqual(["avatar.json", "clip", "conditions", "motion.npz"]);
+  });
+
+  it("Ctrl-C stops after the step, says so, and the same command goes on", async () => {
+    copy("stopped");
+    const args = [main, "train", "./stopped", "body", "--steps", "6"];
+    const child = spawn(process.execPath, args, { env: { ...process.env, ANCHOR_CALLER_DIR: home, NODE_OPTIONS: "", VITEST: "" } });
+    let err = "";
+    child.stderr.on("data", (text) => {
+      if (!/training/.test(err) && /training the VAE/.test(err + text)) child.kill("SIGINT");
+      err += text;
+    });
+    const code = await new Promise((done) => void child.on("close", done));
+    expect(err).toMatch(/stopping after this step; press Ctrl-C again to stop at once/);
+    expect(err).toMatch(/interrupted; finished work is kept: type the same command to go on/);
+    expect(code).toBe(130);
+    const again = anchor(args.slice(1));
+    expect(again.code, again.err).toBe(0);
+    expect(again.err).toMatch(/training the body model: 6\/6/);
+    expect(readdirSync(join(home, "stopped", "runs"))).toHaveLength(1);
   });
 
   it("ready conditions and another avatar's motion, with its sound", async () => {
@@ -273,15 +317,18 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
     });
   }
 
-  // A file system of 400 kB stands for a full disk; making one needs root.
-  const disk = join(home, "disk");
-  mkdirSync(disk);
-  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "tmpfs", disk]).status === 0;
-  afterAll(() => {
-    if (mounted) spawnSync("umount", [disk]);
-  });
-  it.skipIf(!mounted)("a full disk (skipped where no file system can be mounted)", () => {
-    const run = anchor(["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"], { ANCHOR_HOME: disk });
+  it("a full disk (skipped where no file system can be mounted)", (context) => {
+    // A file system of 400 kB stands for a full disk; making one needs root.
+    const disk = join(home, "disk");
+    mkdirSync(disk);
+    if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=400k", "tmpfs", disk]).status !== 0)
+      context.skip("mounting a file system needs root");
+    let run: ReturnType<typeof anchor>;
+    try {
+      run = anchor(["create", "a", "--clip", "./demo/presenter.mp4", "--motion", "./demo/presenter.npz"], { ANCHOR_HOME: disk });
+    } finally {
+      spawnSync("umount", [disk]);
+    }
     expect(run.err).toMatch(/disk (is )?full/);
     expect(run.err).not.toMatch(/\n\s+at /);
     expect(run.code).toBe(1);

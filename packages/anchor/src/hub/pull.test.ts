@@ -214,7 +214,7 @@ describe("pull", () => {
     expect(asked[0].authorization).toBe("Bearer hf_secret");
   });
 
-  it("the token does not follow to another host", async () => {
+  it("the token does not follow to another origin", async () => {
     hub = { ...hub, token: "hf_secret" };
     const elsewhere: (string | undefined)[] = [];
     const other = createServer((request, response) => {
@@ -224,7 +224,7 @@ describe("pull", () => {
     await new Promise<void>((done) => void other.listen(0, "127.0.0.1", done));
     misbehave = (_, response, name) => {
       if (name !== weights) return false;
-      response.writeHead(302, { location: `http://localhost:${(other.address() as AddressInfo).port}/blob` }).end();
+      response.writeHead(302, { location: `http://127.0.0.1:${(other.address() as AddressInfo).port}/blob` }).end();
       return true;
     };
     await get();
