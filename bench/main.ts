@@ -1,7 +1,8 @@
 /**
  * Benchmarks of the engine on the diffusion models, and beside Python torch on the same work.
  *
- *   npm run bench -- infer-mini|window-mini|train-mini|condition-512 … [--repeat N] [--threads N] [--json]
+ *   npm run bench -- infer-mini|window-mini|train-mini|infer-sd15|window-sd15|condition-512 … [--repeat N] [--threads N] [--json]
+ *   npm run bench -- load-sd15 --weights FILE
  *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
  *
  * Each measurement runs in a process of its own, so that its peak memory is its own. `compare` runs ours and the peer's in turn, on the
@@ -24,6 +25,7 @@ const { values, positionals } = parseArgs({
     threads: { type: "string", default: String(availableParallelism()) },
     peer: { type: "string" },
     python: { type: "string" },
+    weights: { type: "string" },
     child: { type: "boolean", default: false },
   },
 });
@@ -53,7 +55,7 @@ if (unknown.length > 0 || (!compare && names.length === 0)) {
 if (values.child) {
   const { engineInfo, setThreads } = await import("@make-your-anchor/torch");
   setThreads(Number(values.threads));
-  const times = measurements[names[0]](Number(values.warmup), Number(values.repeat));
+  const times = measurements[names[0]]({ warmup: Number(values.warmup), count: Number(values.repeat), weights: values.weights });
   times.sort((a, b) => a - b);
   const row: Row = {
     name: names[0],
@@ -71,7 +73,18 @@ function ours(name: string): Row {
   console.error(`${name} …`);
   const run = spawnSync(
     process.execPath,
-    [fileURLToPath(import.meta.url), name, "--child", "--repeat", values.repeat, "--warmup", values.warmup, "--threads", values.threads],
+    [
+      fileURLToPath(import.meta.url),
+      name,
+      "--child",
+      "--repeat",
+      values.repeat,
+      "--warmup",
+      values.warmup,
+      "--threads",
+      values.threads,
+      ...(values.weights ? ["--weights", resolve(caller, values.weights)] : []),
+    ],
     {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "inherit"],

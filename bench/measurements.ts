@@ -1,27 +1,52 @@
-/** What is measured: ControlNet and UNet at block_out_channels 64, 128, 256 and context width 256, as the Python peer has them. */
+/** What is measured: ControlNet and UNet, mini (block_out_channels 64, 128, 256, context width 256) and at Stable Diffusion 1.5's size, as the Python peer has them. */
 import { AdamW, backward, clipGradNorm, fromData, Generator, noGrad, scope } from "@make-your-anchor/torch";
 import { emptyMotion, mannequin, Poser, Rasteriser } from "@make-your-anchor/body";
-import { bodyLoss, ControlNetModel, DDPMScheduler, UNet3DConditionModel } from "@make-your-anchor/diffusion";
+import {
+  bodyLoss,
+  ControlNetModel,
+  DDPMScheduler,
+  openWeightsFile,
+  UNet2DConditionModel,
+  UNet3DConditionModel,
+  unetDefaults,
+  type UNetConfig,
+} from "@make-your-anchor/diffusion";
 
-const config = {
-  block_out_channels: [64, 128, 256],
-  down_block_types: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-  cross_attention_dim: 256,
+interface Size {
+  config: Partial<UNetConfig>;
+  up: readonly string[];
+  contextWidth: number;
+}
+const mini: Size = {
+  config: {
+    block_out_channels: [64, 128, 256],
+    down_block_types: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    cross_attention_dim: 256,
+  },
+  up: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+  contextWidth: 256,
 };
+/** The classes' own defaults. */
+const sd15: Size = { config: {}, up: unetDefaults.up_block_types, contextWidth: unetDefaults.cross_attention_dim };
 
-function models() {
+function models(size: Size) {
   using g = new Generator(0);
-  const unet = new UNet3DConditionModel({
-    ...config,
-    up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-  }).initialize(g);
+  const unet = new UNet3DConditionModel({ ...size.config, up_block_types: size.up }).initialize(g);
   // Four halvings less one: the peer's condition embedding, whatever the depth of the UNet.
-  const controlnet = new ControlNetModel({ ...config, conditioning_embedding_out_channels: [16, 32, 96, 256] }).initialize(g);
+  const controlnet = new ControlNetModel({ ...size.config, conditioning_embedding_out_channels: [16, 32, 96, 256] }).initialize(g);
   return { unet, controlnet };
 }
 
+export interface RepeatOptions {
+  /** Repeats before the clock runs. */
+  warmup: number;
+  count: number;
+  /** A file of Stable Diffusion 1.5's UNet, for load-sd15. */
+  weights?: string;
+}
+
 /** Seconds of each repeat of `run`, after `warmup` more. */
-function repeat(warmup: number, count: number, run: () => void): number[] {
+function repeat({ warmup, count }: RepeatOptions, run: () => void): number[] {
   const times: number[] = [];
   for (let i = 0; i < warmup + count; i++) {
     const from = performance.now();
@@ -37,15 +62,15 @@ const times = (n: number, t: number) =>
     [n],
   );
 
-function infer(warmup: number, count: number, batch: number, side: number, frames: number, scale: number): number[] {
-  const { unet, controlnet } = models();
+function infer(size: Size, o: RepeatOptions, batch: number, side: number, frames: number, scale: number): number[] {
+  const { unet, controlnet } = models(size);
   const g = new Generator(1);
   const x = g.randn([batch * frames, 4, side, side]);
-  const context = g.randn([batch, 50, 256]);
+  const context = g.randn([batch, 50, size.contextWidth]);
   const image = g.rand([batch * frames, 3, side * 8, side * 8]);
   const t = times(batch, 501);
   return noGrad(() =>
-    repeat(warmup, count, () => {
+    repeat(o, () => {
       const residuals = controlnet.forward(x, t, context, image, { scale, frames });
       unet.forwardFrames(x, frames, t, context, residuals);
     }),
@@ -53,10 +78,13 @@ function infer(warmup: number, count: number, batch: number, side: number, frame
 }
 
 export const measurements = {
-  "infer-mini": (warmup: number, count: number) => infer(warmup, count, 4, 32, 1, 1),
-  "window-mini": (warmup: number, count: number) => infer(warmup, count, 2, 16, 16, 2),
-  "train-mini": (warmup: number, count: number) => {
-    const { unet, controlnet } = models();
+  "infer-mini": (o: RepeatOptions) => infer(mini, o, 4, 32, 1, 1),
+  "window-mini": (o: RepeatOptions) => infer(mini, o, 2, 16, 16, 2),
+  "infer-sd15": (o: RepeatOptions) => infer(sd15, o, 1, 64, 1, 1),
+  /** A whole window at full size, one guidance branch. */
+  "window-sd15": (o: RepeatOptions) => infer(sd15, o, 1, 64, 16, 2),
+  "train-mini": (o: RepeatOptions) => {
+    const { unet, controlnet } = models(mini);
     unet.requiresGrad_();
     controlnet.requiresGrad_();
     const optimizer = new AdamW([...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")], { lr: 1e-5 });
@@ -69,7 +97,7 @@ export const measurements = {
       context: g.randn([4, 50, 256]),
       condition: g.rand([4, 3, 256, 256]),
     };
-    return repeat(warmup, count, () => {
+    return repeat(o, () => {
       backward(bodyLoss({ unet, controlnet, scheduler }, batch));
       clipGradNorm(controlnet.parameters(), 1);
       optimizer.step();
@@ -77,16 +105,30 @@ export const measurements = {
     });
   },
   /** One condition frame of the mannequin from head to hips: the mesh posed, and drawn at 512². */
-  "condition-512": (warmup: number, count: number) => {
+  "condition-512": (o: RepeatOptions) => {
     const data = mannequin();
     const motion = emptyMotion(1, 25, data.expressionCount);
     motion.globalOrient.set([Math.PI, 0, 0]);
     const camera = { width: 512, height: 512, focal: 5000, cx: 256, cy: 256, transl: [0, 0.05, 12.5] as const };
     using poser = new Poser(data);
     const raster = new Rasteriser(data.faces);
-    return repeat(warmup, count, () => void raster.render(poser.pose(motion, 0).vertices, camera));
+    return repeat(o, () => void raster.render(poser.pose(motion, 0).vertices, camera));
+  },
+  /** A file of weights to a model one can use: every page of it touched once. */
+  "load-sd15": (o: RepeatOptions) => {
+    if (!o.weights) throw new Error("load-sd15 needs --weights FILE, Stable Diffusion 1.5's UNet in float32 safetensors");
+    return repeat(o, () =>
+      noGrad(() => {
+        using unet = new UNet2DConditionModel();
+        using file = openWeightsFile(o.weights!);
+        unet.loadStateDict(file, { what: file.path });
+        let sum = 0;
+        for (const p of unet.parameters()) sum += scope(() => p.value.reshape([-1]).slice(0, 0, null, 1024).sum().item());
+        if (!Number.isFinite(sum)) throw new Error(`${o.weights}: holds no numbers`);
+      }),
+    );
   },
 } as const;
 /** Measurements the Python peer has too. */
-export const shared = ["infer-mini", "window-mini", "train-mini"] as const satisfies readonly MeasurementName[];
+export const shared = ["infer-mini", "window-mini", "train-mini", "infer-sd15"] as const satisfies readonly MeasurementName[];
 export type MeasurementName = keyof typeof measurements;

@@ -4,7 +4,7 @@ import { fromData, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import {
   AutoencoderKL,
   ControlNetModel,
-  DDIMScheduler,
+  DDIMSampler,
   headInputs,
   readConfig,
   sampleBody,
@@ -26,9 +26,9 @@ export function bodySetup(g: GoldenCase) {
     unet: UNet3DConditionModel.fromPretrained(g.model("unet"), onto(g)),
     controlnet: ControlNetModel.fromPretrained(g.model("controlnet"), onto(g)),
     vae: AutoencoderKL.fromPretrained(g.model("vae"), onto(g)),
-    scheduler: new DDIMScheduler(readConfig(g.namedFile(c.scheduler as string))),
   };
   const sampling: BodySampling = {
+    sampler: new DDIMSampler(readConfig(g.namedFile(c.scheduler as string)), c.num_inference_steps, c.eta),
     frames: c.video_length,
     condition: (i) => readImage(`${folder}/${frames[i]}`),
     promptEmbeds: g.input("prompt_embeds"),
@@ -38,7 +38,6 @@ export function bodySetup(g: GoldenCase) {
     height: c.height,
     windowSize: c.window_size,
     windowOverlap: c.window_overlap,
-    steps: c.num_inference_steps,
     guidanceScale: c.guidance_scale,
     controlnetConditioningScale: c.controlnet_conditioning_scale,
   };
@@ -66,7 +65,7 @@ function interleaved(x: Float32Array, toBytes: (x: Float32Array) => Uint8Array):
 
 export async function bodyPipeline(g: GoldenCase): Promise<void> {
   const { models, sampling } = bodySetup(g);
-  const latents: Float32Array[][] = Array.from({ length: sampling.steps! }, () => []);
+  const latents: Float32Array[][] = Array.from({ length: sampling.sampler.timesteps.length }, () => []);
   const onLatents = (step: number, from: number, t: Tensor) => {
     for (let i = 0; i < t.size(0); i++) latents[step][from + i] = scope(() => t.select(0, i).to("cpu").floats());
   };
@@ -93,7 +92,6 @@ export async function headPipeline(g: GoldenCase): Promise<void> {
   using unet = UNet2DConditionModel.fromPretrained(g.model("unet"), onto(g));
   using controlnet = ControlNetModel.fromPretrained(g.model("controlnet"), onto(g));
   using vae = AutoencoderKL.fromPretrained(g.model("vae"), onto(g));
-  const scheduler = new DDIMScheduler(readConfig(g.namedFile(c.scheduler as string)));
   const posteriorNoise = g.input("vae_posterior_noise");
   scope(() =>
     noGrad(() => {
@@ -105,7 +103,7 @@ export async function headPipeline(g: GoldenCase): Promise<void> {
     }),
   );
   using painted = await sampleHead(
-    { unet, controlnet, vae, scheduler },
+    { unet, controlnet, vae },
     {
       images,
       masks,
@@ -114,7 +112,7 @@ export async function headPipeline(g: GoldenCase): Promise<void> {
       negativePromptEmbeds: g.input("negative_prompt_embeds"),
       noise: g.input("latents"),
       posteriorNoise,
-      steps: c.num_inference_steps,
+      sampler: new DDIMSampler(readConfig(g.namedFile(c.scheduler as string)), c.num_inference_steps, c.eta),
       guidanceScale: c.guidance_scale,
       controlnetConditioningScale: c.controlnet_conditioning_scale,
       onLatents: (step, latents) => g.check(`latents.step${step}`, latents),

@@ -9,6 +9,7 @@ import {
   overlapWindows,
   readConfig,
   schedulerDefaults,
+  type SamplerState,
   UniPCMultistepScheduler,
 } from "@make-your-anchor/diffusion";
 import type { GoldenCase } from "../case.ts";
@@ -55,10 +56,10 @@ export const schedulers = (g: GoldenCase): void =>
         if (name.endsWith(".timesteps")) g.check(name, s.timesteps);
         else if (name.endsWith(".sigmas")) g.check(name, s.sigmas);
         else {
-          let x = g.input("initial_sample");
-          g.check(name, flat(s.timesteps.map((_, i) => (x = s.step(outputs.select(0, i), x)))));
+          let at: { sample: Tensor; state: SamplerState } = { sample: g.input("initial_sample"), state: [] };
+          const samples = s.timesteps.map((_, i) => (at = s.step(i, outputs.select(0, i), at.sample, at.state)).sample);
+          g.check(name, flat(samples));
         }
-        s.dispose();
       }
     }
     const ddpm = new DDPMScheduler(config);

@@ -80,3 +80,51 @@ from safetensors.torch import load_file
 
 vae = load_file(os.path.join(here, "../golden/vae/vae/diffusion_pytorch_model.safetensors"))
 torch.save({k: v.half() for k, v in vae.items()}, path("vae.bin"))
+
+# A small CLIP tokenizer: merges learnt from a few words, and what transformers makes of some texts with it.
+import collections, json
+from transformers import CLIPTokenizer
+
+folder = path("tokenizer")
+os.makedirs(folder, exist_ok=True)
+own = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+characters = {b: chr(b) for b in own}
+for b in range(256):
+    if b not in characters:
+        characters[b] = chr(256 + len(characters) - len(own))
+alphabet = [characters[b] for b in own] + [characters[b] for b in range(256) if b not in own]
+words = "a photo of the presenter presenting a presentation with hands and the hand of another banana naïve 2024 !! ...".split()
+spelled = collections.Counter(tuple(characters[b] for b in w.encode())[:-1] + (characters[w.encode()[-1]] + "</w>",) for w in words)
+merges = []
+for _ in range(60):
+    pairs = collections.Counter()
+    for w, n in spelled.items():
+        for pair in zip(w, w[1:]):
+            pairs[pair] += n
+    if not pairs:
+        break
+    best = max(sorted(pairs), key=lambda p: pairs[p])
+    merges.append(best)
+    joined = collections.Counter()
+    for w, n in spelled.items():
+        out, i = [], 0
+        while i < len(w):
+            if w[i : i + 2] == best:
+                out.append(w[i] + w[i + 1])
+                i += 2
+            else:
+                out.append(w[i])
+                i += 1
+        joined[tuple(out)] += n
+    spelled = joined
+tokens = alphabet + [c + "</w>" for c in alphabet] + ["".join(m) for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
+vocabulary = {t: i for i, t in enumerate(dict.fromkeys(tokens))}
+json.dump(vocabulary, open(os.path.join(folder, "vocab.json"), "w"), ensure_ascii=False)
+open(os.path.join(folder, "merges.txt"), "w").write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+json.dump({"model_max_length": 77, "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer"}, open(os.path.join(folder, "tokenizer_config.json"), "w"))
+tokenizer = CLIPTokenizer.from_pretrained(folder)
+texts = ["", "a photo of the presenter", "  The   PRESENTER'S hands,\nnaïve bananas!! ", "2024 isn't 20 24", "日本語 and emoji 🎤...", "presentation " * 60, "it's <|endoftext|> done", "under_score-dash/e-mail@x.org"]
+json.dump(
+    [{"text": t, "length": n, "ids": tokenizer(t, padding="max_length", max_length=n, truncation=True).input_ids} for t in texts for n in (77, 50)],
+    open(os.path.join(folder, "expected.json"), "w"),
+)

@@ -10,7 +10,8 @@ import { bodyModel } from "./body-models.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
-import { generateFrames } from "./generate.ts";
+import { filesOf } from "./hub/cache.ts";
+import { generateFrames, type GenerateOptions } from "./generate.ts";
 import { observeClip, observedSize } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 import { retarget } from "./retarget.ts";
@@ -28,8 +29,14 @@ export interface AnimateOptions extends WorkOptions {
   fps?: number;
   /** Only the first so many frames. */
   frames?: number;
+  /** `"reference"`: the original's settings, whatever the preset. */
+  sampling?: GenerateOptions["sampling"];
+  sampler?: GenerateOptions["sampler"];
+  eta?: number;
   steps?: number;
   guidanceScale?: number;
+  /** What guidance leads away from, in words (presets with a text encoder). */
+  negativePrompt?: string;
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
@@ -138,8 +145,9 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
 
 const weightsMark = (avatar: Avatar): string =>
   ["unet", "controlnet", "vae"]
-    .map((p) => statSync(avatar.path("body", p, "diffusion_pytorch_model.safetensors"), { throwIfNoEntry: false }))
-    .map((s) => (s ? `${s.size}:${s.mtimeMs}` : "none"))
+    .flatMap((p) =>
+      filesOf(avatar.path("body", p)).map(({ name, size }) => `${p}/${name}:${size}:${statSync(avatar.path("body", p, name)).mtimeMs}`),
+    )
     .join();
 
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
@@ -169,7 +177,17 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     if (!existsSync(dirname(video))) throw new AnchorError("FILE", `${dirname(video)}: no such folder for the video`, { misuse: true });
     const identity = createHash("sha256")
       .update(
-        JSON.stringify([source.identity, weightsMark(avatar), o.steps, o.guidanceScale, o.seed, o.windowSize, o.windowOverlap, count]),
+        JSON.stringify([
+          source.identity,
+          weightsMark(avatar),
+          o.steps,
+          o.guidanceScale,
+          o.negativePrompt,
+          o.seed,
+          o.windowSize,
+          o.windowOverlap,
+          count,
+        ]),
       )
       .digest("hex");
     const jobPath = join(folder, "job.json");
@@ -186,8 +204,12 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       const frames = generateFrames(avatar, {
         frames: count,
         condition: source.condition,
+        sampling: o.sampling,
+        sampler: o.sampler,
+        eta: o.eta,
         steps: o.steps,
         guidanceScale: o.guidanceScale,
+        negativePrompt: o.negativePrompt,
         seed: o.seed,
         windowSize: o.windowSize,
         windowOverlap: o.windowOverlap,

@@ -9,7 +9,7 @@ import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
 import { generateFrames } from "./generate.ts";
 import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
-import { loadBody } from "./models.ts";
+import { loadVae } from "./models.ts";
 import type { WorkOptions } from "./progress.ts";
 import { mix, writeSheet } from "./sheet.ts";
 
@@ -72,21 +72,17 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   })) {
     made[index] = toPlanes(image);
   }
-  const body = loadBody(avatar);
+  using vae = loadVae(avatar);
   const decoded: Planes[] = [];
-  try {
-    for (let i = 0; i < truth.length; i++) {
-      decoded.push(
-        scope(() =>
-          noGrad(() => {
-            const x = held.frames.batch([i]).to("float32").div(127.5).sub(1);
-            return Uint8Array.from(body.vae.decode(body.vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
-          }),
-        ),
-      );
-    }
-  } finally {
-    body.dispose();
+  for (let i = 0; i < truth.length; i++) {
+    decoded.push(
+      scope(() =>
+        noGrad(() => {
+          const x = held.frames.batch([i]).to("float32").div(127.5).sub(1);
+          return Uint8Array.from(vae.decode(vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
+        }),
+      ),
+    );
   }
   const mean = meanFrame(train);
   const pair = (frames: Planes[]): Pair => ({ full: score(frames, truth, size, null), moving: score(frames, truth, size, mask) });

@@ -1,18 +1,26 @@
 /** Sampling an avatar's frames from condition pictures. */
-import { Generator, keep, noGrad, zerosLike, type Tensor } from "@make-your-anchor/torch";
-import { sampleBody } from "@make-your-anchor/diffusion";
-import { bytesTruncated, readImage, type RgbImage } from "@make-your-anchor/media";
+import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
+import { createSampler, sampleBody, type SamplerName } from "@make-your-anchor/diffusion";
+import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { fromPlanes } from "./dataset.ts";
-import { embedAppearance, loadBody } from "./models.ts";
+import { embedPrompts, loadBody } from "./models.ts";
 import { presets } from "./presets.ts";
 
 export interface GenerateOptions {
   frames: number;
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
+  /** `"reference"`: the original's settings (steps, guidance, scales, windows, seed) whatever the preset. */
+  sampling?: "preset" | "reference";
+  /** Default ddim, as the original. */
+  sampler?: SamplerName;
+  /** Of ddim: 0 deterministic (default) … 1. */
+  eta?: number;
   /** Denoising steps; default the preset's. */
   steps?: number;
   guidanceScale?: number;
+  /** What guidance leads away from, in words; default nothing. Needs a preset with a text encoder. */
+  negativePrompt?: string;
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
@@ -26,6 +34,8 @@ export async function* generateFrames(
   avatar: Avatar,
   o: GenerateOptions,
 ): AsyncGenerator<{ index: number; image: RgbImage }, void, undefined> {
+  const s = presets[o.sampling === "reference" ? "sd15" : avatar.info.preset].sampling;
+  const guidanceScale = o.guidanceScale ?? s.guidanceScale;
   const body = loadBody(avatar);
   const owned: Tensor[] = [];
   const own = (t: Tensor) => {
@@ -33,25 +43,27 @@ export async function* generateFrames(
     return t;
   };
   try {
-    const s = presets[avatar.info.preset].sampling;
     const size = avatar.info.resolution;
     const latent = size / body.vae.factor;
     using g = new Generator(o.seed ?? s.seed);
-    const promptEmbeds = own(embedAppearance(body.imageEncoder, await readImage(avatar.frame(0))));
-    const guidanceScale = o.guidanceScale ?? s.guidanceScale;
+    const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt);
+    owned.push(promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : []));
     const noise = own(g.randn([1, body.vae.config.latent_channels, 1, latent, latent]));
+    const sampler = createSampler(o.sampler ?? "ddim", body.scheduler, o.steps ?? s.steps, { eta: o.eta });
+    // One draw a step, for all frames: what frames do not share would flicker.
+    const stepNoise = sampler.noisy ? sampler.timesteps.map(() => own(g.randn([1, body.vae.config.latent_channels, latent, latent]))) : [];
     const frames = sampleBody(body, {
       frames: o.frames,
       condition: o.condition,
       promptEmbeds,
-      // Without a text encoder the other branch of the guidance is the empty appearance.
-      negativePromptEmbeds: guidanceScale === 1 ? undefined : own(noGrad(() => zerosLike(promptEmbeds))),
+      negativePromptEmbeds,
       noise,
       width: size,
       height: size,
       windowSize: o.windowSize ?? s.windowSize,
       windowOverlap: o.windowOverlap ?? s.windowOverlap,
-      steps: o.steps ?? s.steps,
+      sampler,
+      stepNoise: (step) => stepNoise[step],
       guidanceScale,
       controlnetConditioningScale: s.controlnetConditioningScale,
       aliased: s.aliased,

@@ -8,3 +8,4 @@ export { generateFrames, type GenerateOptions } from "./generate.ts";
 export { animate, type AnimateOptions, type AnimateResult } from "./animate.ts";
 export { evaluateAvatar, type EvaluateOptions, type Evaluation } from "./evaluate.ts";
 export { diagnose, type Check, type Diagnosis } from "./doctor.ts";
+export { importWeights, type ImportResult } from "./import.ts";

@@ -1,23 +1,26 @@
 /** The models of an avatar's body folder, in diffusers' layout. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { Generator, scope, noGrad, type Tensor } from "@make-your-anchor/torch";
+import { Generator, keep, noGrad, scope, zerosLike, type Module, type Tensor } from "@make-your-anchor/torch";
 import {
   AutoencoderKL,
+  CLIPTextModel,
+  CLIPTokenizer,
   CLIPVisionModel,
   clipPixels,
   ControlNetModel,
-  DDIMScheduler,
   readConfig,
   UNet2DConditionModel,
   UNet3DConditionModel,
   type SchedulerConfig,
 } from "@make-your-anchor/diffusion";
-import type { RgbImage } from "@make-your-anchor/media";
+import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
 import { writeJson } from "./files.ts";
-import type { Preset } from "./presets.ts";
+import { hubOf } from "./hub/cache.ts";
+import { requirePublished, type PublishedName } from "./hub/catalogue.ts";
+import { presets, type Preset } from "./presets.ts";
 
 /** Seed of start weights and of the mini image encoder, which stays as it starts. */
 export const startSeed = 20240607;
@@ -62,43 +65,104 @@ export function embedAppearance(encoder: CLIPVisionModel, picture: RgbImage): Te
 }
 
 export const bodyParts = ["unet", "controlnet", "vae", "image_encoder", "scheduler"] as const;
+type BodyPart = (typeof bodyParts)[number];
+
+/** Published weights that an avatar's own parts stand upon. */
+const publishedParts: Partial<Record<BodyPart | "text_encoder" | "tokenizer", readonly [PublishedName, string]>> = {
+  vae: ["sd15", "vae"],
+  image_encoder: ["clip-vit-b32", ""],
+  scheduler: ["sd15", "scheduler"],
+  text_encoder: ["sd15", "text_encoder"],
+  tokenizer: ["sd15", "tokenizer"],
+};
+
+/** Folder of a part: the avatar's own where it has one, else the published one its preset builds on. */
+function partFolder(avatar: Avatar, part: BodyPart | keyof typeof publishedParts): string {
+  const own = avatar.path("body", part);
+  if (existsSync(own)) return own;
+  const buildsOnPublished = presets[avatar.info.preset].models === null;
+  const published = buildsOnPublished ? publishedParts[part] : undefined;
+  if (published) return join(requirePublished(hubOf(), published[0]), published[1]);
+  const missing = bodyParts.filter((p) => !existsSync(avatar.path("body", p)) && !(buildsOnPublished && publishedParts[p]));
+  throw new AnchorError(
+    "NOT_TRAINED",
+    `${avatar.path("body")}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} body"${buildsOnPublished ? `, or take over trained weights with "anchor import ${avatar.info.name} --weights FOLDER"` : ""}`,
+    { misuse: true },
+  );
+}
+
+export interface Prompts {
+  /** Appearance of the reference picture, `[1, tokens, hidden]`. */
+  promptEmbeds: Tensor;
+  /** What guidance leads away from, of the same shape; only where it was asked for. */
+  negativePromptEmbeds?: Tensor;
+}
+
+/**
+ * The reference picture's tokens, and the other branch of the guidance: the text encoder's answer to `negative`, padded to as many tokens
+ * as the picture has (so does the original, with an empty text); zeros where the preset has no text encoder. The caller owns them; the
+ * encoders are gone when it returns.
+ */
+export async function embedPrompts(avatar: Avatar, guided: boolean, negative = ""): Promise<Prompts> {
+  const picture = await readImage(avatar.frame(0));
+  using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder"));
+  const promptEmbeds = keep(embedAppearance(encoder, picture));
+  if (!guided) return { promptEmbeds };
+  try {
+    if (presets[avatar.info.preset].models !== null) {
+      if (negative !== "")
+        throw new AnchorError("OPTION", `the ${avatar.info.preset} preset has no text encoder: leave the negative prompt out`, {
+          misuse: true,
+        });
+      return { promptEmbeds, negativePromptEmbeds: keep(noGrad(() => zerosLike(promptEmbeds))) };
+    }
+    const tokenizer = CLIPTokenizer.fromPretrained(partFolder(avatar, "tokenizer"));
+    using text = CLIPTextModel.fromPretrained(partFolder(avatar, "text_encoder"));
+    const negativePromptEmbeds = scope(() => noGrad(() => keep(text.forward(tokenizer.encodeBatch([negative], promptEmbeds.size(1))))));
+    return { promptEmbeds, negativePromptEmbeds };
+  } catch (error) {
+    promptEmbeds.dispose();
+    throw error;
+  }
+}
 
 export interface LoadedBody {
   unet: UNet3DConditionModel;
   controlnet: ControlNetModel;
   vae: AutoencoderKL;
-  imageEncoder: CLIPVisionModel;
-  scheduler: DDIMScheduler;
+  /** As scheduler_config.json has it. */
+  scheduler: Partial<SchedulerConfig>;
   dispose(): void;
 }
 
-/** @throws {AnchorError} `NOT_TRAINED` when a part is missing */
+/** @throws {AnchorError} `NOT_TRAINED` when a part of the avatar's own is missing, `NEEDS_WEIGHTS` when a published one is */
 export function loadBody(avatar: Avatar): LoadedBody {
-  const folder = avatar.path("body");
-  const missing = bodyParts.filter((p) => !existsSync(join(folder, p)));
-  if (missing.length > 0) {
-    throw new AnchorError(
-      "NOT_TRAINED",
-      `${folder}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} body"`,
-      { misuse: true },
-    );
-  }
-  const unet = UNet3DConditionModel.fromPretrained(join(folder, "unet"));
-  const controlnet = ControlNetModel.fromPretrained(join(folder, "controlnet"));
-  const vae = AutoencoderKL.fromPretrained(join(folder, "vae"));
-  const imageEncoder = CLIPVisionModel.fromPretrained(join(folder, "image_encoder"));
-  const scheduler = new DDIMScheduler(readConfig(join(folder, "scheduler", "scheduler_config.json")) as Partial<SchedulerConfig>);
-  return {
-    unet,
-    controlnet,
-    vae,
-    imageEncoder,
-    scheduler,
-    dispose: () => {
-      for (const m of [unet, controlnet, vae, imageEncoder]) m.dispose();
-    },
+  const made: Module[] = [];
+  const own = <M extends Module>(model: M): M => {
+    made.push(model);
+    return model;
   };
+  const dispose = () => {
+    for (const m of made) m.dispose();
+  };
+  try {
+    // Named in one sentence before the first is read.
+    const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part)])) as Record<BodyPart, string>;
+    return {
+      unet: own(UNet3DConditionModel.fromPretrained(folders.unet)),
+      controlnet: own(ControlNetModel.fromPretrained(folders.controlnet)),
+      vae: own(AutoencoderKL.fromPretrained(folders.vae)),
+      scheduler: readConfig(join(folders.scheduler, "scheduler_config.json")) as Partial<SchedulerConfig>,
+      dispose,
+    };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
 }
+
+/** `loadBody`'s VAE alone. */
+export const loadVae = (avatar: Avatar): AutoencoderKL => AutoencoderKL.fromPretrained(partFolder(avatar, "vae"));
 
 export function saveScheduler(folder: string, config: object): void {
   writeJson(join(folder, "scheduler", "scheduler_config.json"), { _class_name: "DDIMScheduler", ...config });

@@ -5,6 +5,7 @@ import { addCreate } from "./commands/create.ts";
 import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addEvaluate } from "./commands/evaluate.ts";
+import { addImport } from "./commands/import.ts";
 import { addPull } from "./commands/pull.ts";
 import { addTrain } from "./commands/train.ts";
 import { report } from "./run.ts";
@@ -16,7 +17,7 @@ program
   .showHelpAfterError('(see "anchor --help")')
   .showSuggestionAfterError();
 program.exitOverride();
-for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addPull, addDoctor]) add(program);
+for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addImport, addPull, addDoctor]) add(program);
 for (const command of program.commands) command.exitOverride();
 
 try {

@@ -12,9 +12,19 @@ export {
   type ClipTextConfig,
   type ClipVisionConfig,
 } from "./models/clip.ts";
+export { CLIPTokenizer } from "./models/clip-tokenizer.ts";
 export { clipCrop, clipPixels } from "./models/clip-image.ts";
 export { alphasCumprod, betasOf, schedulerDefaults, timestepsOf, type SchedulerConfig } from "./schedulers/config.ts";
 export { DDIMScheduler, ddimStep } from "./schedulers/ddim.ts";
+export {
+  createSampler,
+  DDIMSampler,
+  DDPMSampler,
+  DPMSolverMultistepSampler,
+  samplerNames,
+  type SamplerName,
+} from "./schedulers/sampler.ts";
+export type { Sampler, SamplerState } from "./schedulers/run.ts";
 export { DDPMScheduler } from "./schedulers/ddpm.ts";
 export { UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts";
 export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/windows.ts";

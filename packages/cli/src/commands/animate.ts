@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { existsSync } from "node:fs";
 import { print, printJson } from "../terminal.ts";
 import { run } from "../run.ts";
@@ -10,8 +10,12 @@ interface Options {
   audio?: string;
   fps?: number;
   frames?: number;
+  sampling?: "preset" | "reference";
+  sampler?: "ddim" | "ddpm" | "unipc" | "dpmsolver++";
+  eta?: number;
   steps?: number;
   guidance?: number;
+  negativePrompt?: string;
   seed?: number;
   window?: number;
   overlap?: number;
@@ -29,8 +33,14 @@ export function addAnimate(program: Command): void {
     .option("--audio <file>", "sound under the video; default: that of the clip the motion comes from")
     .option("--fps <n>", "frame rate of ready conditions", Number)
     .option("--frames <n>", "only the first so many frames", Number)
+    .addOption(
+      new Option("--sampling <settings>", "the preset's settings, or the original's").choices(["preset", "reference"]).default("preset"),
+    )
+    .addOption(new Option("--sampler <name>", "how noise is taken away").choices(["ddim", "ddpm", "unipc", "dpmsolver++"]).default("ddim"))
+    .option("--eta <x>", "noise of ddim's steps, 0 to 1", Number)
     .option("--steps <n>", "denoising steps", Number)
     .option("--guidance <g>", "guidance scale (1: none)", Number)
+    .option("--negative-prompt <text>", "what guidance leads away from (sd15)")
     .option("--seed <n>", "seed of the noise", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
@@ -50,8 +60,12 @@ export function addAnimate(program: Command): void {
           audio: o.audio && c.path(o.audio),
           fps: o.fps,
           frames: o.frames,
+          sampling: o.sampling,
+          sampler: o.sampler,
+          eta: o.eta,
           steps: o.steps,
           guidanceScale: o.guidance,
+          negativePrompt: o.negativePrompt,
           seed: o.seed,
           windowSize: o.window,
           windowOverlap: o.overlap,

@@ -13,14 +13,13 @@ import { resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { AutoencoderKL } from "../models/autoencoder-kl.ts";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet3DConditionModel } from "../models/unet-2d-condition.ts";
-import type { DDIMScheduler } from "../schedulers/ddim.ts";
+import type { Sampler, SamplerState } from "../schedulers/run.ts";
 import { overlapWindows } from "./windows.ts";
 
 export interface BodyModels {
   unet: UNet3DConditionModel;
   controlnet: ControlNetModel;
   vae: AutoencoderKL;
-  scheduler: DDIMScheduler;
 }
 
 export interface BodySampling {
@@ -39,8 +38,9 @@ export interface BodySampling {
   windowSize?: number;
   /** Default 4. */
   windowOverlap?: number;
-  /** Default 20. */
-  steps?: number;
+  sampler: Sampler;
+  /** Noise of a step, `[1, latent channels, h, w]`, shared by all frames; needed where the sampler is noisy. Owned by the callee. */
+  stepNoise?: (step: number) => Tensor;
   /** 1 leaves the guidance out: one branch instead of two. Default 7.5. */
   guidanceScale?: number;
   /** Default 2. */
@@ -74,15 +74,18 @@ interface Carry {
 const embeddedBudget = 256 << 20;
 
 export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGenerator<SampledFrame, void, undefined> {
-  const { unet, controlnet, vae, scheduler } = models;
-  const { windowSize = 16, windowOverlap = 4, steps = 20, guidanceScale = 7.5, controlnetConditioningScale = 2, firstFrame = 0 } = o;
+  const { unet, controlnet, vae } = models;
+  const { sampler } = o;
+  const { windowSize = 16, windowOverlap = 4, guidanceScale = 7.5, controlnetConditioningScale = 2, firstFrame = 0 } = o;
   const guided = guidanceScale !== 1;
   expectShape("noise", o.noise, [1, vae.config.latent_channels, 1, o.height / vae.factor, o.width / vae.factor]);
   if (guided && !o.negativePromptEmbeds) throw new TorchError("GUIDANCE", "guidance needs negativePromptEmbeds, or a guidanceScale of 1");
   const windows = overlapWindows(o.frames, windowSize, windowOverlap);
   const stride = windowSize - windowOverlap;
   const span = Math.ceil(windowSize / stride); // segments a window covers
-  const timesteps = scheduler.timesteps(steps);
+  const { timesteps } = sampler;
+  const steps = timesteps.length;
+  if (sampler.noisy && !o.stepNoise) throw new TorchError("NOISE", "this sampler adds noise at each step: give stepNoise");
   // A frame's result depends on one window further to the left with each step.
   const firstWindow = Math.max(0, Math.floor(firstFrame / stride) - (span - 1) * (steps + 1));
   const [, channels, , h, w] = o.noise.shape;
@@ -93,6 +96,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   const segmentEnd = (s: number) => Math.min(o.frames, (s + 1) * stride);
   /** levels[k]: latents before step k, by segment; level 0 is the noise everywhere. */
   const levels: Map<number, Tensor>[] = timesteps.map(() => new Map());
+  /** What the sampler keeps of the step before k, by segment. */
+  const states: Map<number, SamplerState>[] = timesteps.map(() => new Map());
   const carries: (Carry | undefined)[] = timesteps.map(() => undefined);
   const conditions = new Map<number, Uint8Array>();
   const embedded = new Map<number, Tensor>();
@@ -101,6 +106,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
 
   const dispose = () => {
     for (const level of levels) for (const t of level.values()) t.dispose();
+    for (const level of states) for (const state of level.values()) for (const t of state) t.dispose();
     for (const c of carries) for (const t of c?.sums ?? []) t.dispose();
     for (const t of embedded.values()) t.dispose();
     noise.dispose();
@@ -184,7 +190,13 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const divide = fromData(Float32Array.from(counts.slice(0, done)), [done, 1, 1, 1], { device: unet.device });
         const mean = sums.map((s) => s.narrow(0, 0, done).div(divide));
         const output = branches === 2 ? mean[0].add(mean[1].sub(mean[0]).mul(guidanceScale)) : mean[0];
-        return keep(scheduler.step(output, timesteps[k], x.narrow(0, 0, done), steps).previous);
+        const before = states[k].get(v) ?? [];
+        const stepNoise = sampler.noisy ? o.stepNoise!(k).expand([done, channels, h, w]) : undefined;
+        const next = sampler.step(k, output, x.narrow(0, 0, done), before, stepNoise);
+        if (k + 1 < steps) states[k + 1].set(v, next.state.map(keep));
+        for (const t of before) t.dispose();
+        states[k].delete(v);
+        return keep(next.sample);
       }),
     );
 

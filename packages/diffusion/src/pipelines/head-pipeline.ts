@@ -5,14 +5,13 @@ import { resizePil, toLuma, type RgbImage } from "@make-your-anchor/media";
 import { samplePosterior, type AutoencoderKL } from "../models/autoencoder-kl.ts";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet2DConditionModel } from "../models/unet-2d-condition.ts";
-import type { DDIMScheduler } from "../schedulers/ddim.ts";
+import type { Sampler, SamplerState } from "../schedulers/run.ts";
 
 export interface HeadModels {
   /** Takes noisy latents, mask and masked latents: 2·C + 1 channels for C of the VAE. */
   unet: UNet2DConditionModel;
   controlnet: ControlNetModel;
   vae: AutoencoderKL;
-  scheduler: DDIMScheduler;
 }
 
 export interface HeadSampling {
@@ -30,8 +29,9 @@ export interface HeadSampling {
   noise: Tensor;
   /** Noise for drawing the masked pictures' latents, `[N, latent channels, h, w]`; left out, their mean is taken. */
   posteriorNoise?: Tensor;
-  /** Default 20. */
-  steps?: number;
+  sampler: Sampler;
+  /** Noise of a step, `[1, latent channels, h, w]`, shared by all pictures; needed where the sampler is noisy. Owned by the callee. */
+  stepNoise?: (step: number) => Tensor;
   /** 1 leaves the guidance out. Default 3.5. */
   guidanceScale?: number;
   /** Default 1. */
@@ -99,8 +99,10 @@ export function headInputs(
 
 /** Paints the faces; `[N, 3, H, W]`, values 0..1, owned by the caller. */
 export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<Tensor> {
-  const { unet, controlnet, vae, scheduler } = models;
-  const { steps = 20, guidanceScale = 3.5, controlnetConditioningScale = 1 } = o;
+  const { unet, controlnet, vae } = models;
+  const { sampler } = o;
+  const steps = sampler.timesteps.length;
+  const { guidanceScale = 3.5, controlnetConditioningScale = 1 } = o;
   const n = o.images.length;
   if (n === 0) throw new TorchError("SHAPE", "no pictures");
   if (o.conditions.length !== n) throw new TorchError("SHAPE", `${n} pictures, but ${o.conditions.length} conditions`);
@@ -117,6 +119,7 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
   expectShape("noise", o.noise, [1, channels, h, w]);
   const guided = guidanceScale !== 1;
   if (guided && !o.negativePromptEmbeds) throw new TorchError("GUIDANCE", "guidance needs negativePromptEmbeds, or a guidanceScale of 1");
+  if (sampler.noisy && !o.stepNoise) throw new TorchError("NOISE", "this sampler adds noise at each step: give stepNoise");
   const branches = guided ? 2 : 1;
 
   const owned: Tensor[] = [];
@@ -140,7 +143,8 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
       }),
     );
     let x = scope(() => noGrad(() => own(o.noise.expand([n, channels, h, w]).clone())));
-    for (const [k, timestep] of scheduler.timesteps(steps).entries()) {
+    let state: SamplerState = [];
+    for (const [k, timestep] of sampler.timesteps.entries()) {
       o.signal?.throwIfAborted();
       const before = x;
       x = scope(() =>
@@ -154,7 +158,10 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
           const residuals = controlnet.forwardEmbedded(input, t, context, embedded, { scale: controlnetConditioningScale });
           const predicted = unet.forward(cat([input, further], 1), t, context, residuals).chunk(branches, 0);
           const output = guided ? predicted[0].add(predicted[1].sub(predicted[0]).mul(guidanceScale)) : predicted[0];
-          return own(scheduler.step(output, timestep, before, steps).previous);
+          const next = sampler.step(k, output, before, state, sampler.noisy ? o.stepNoise!(k).expand([n, channels, h, w]) : undefined);
+          for (const t of state) t.dispose();
+          state = next.state.map(own);
+          return own(next.sample);
         }),
       );
       before.dispose();

@@ -97,3 +97,22 @@ export function interpret(c: SchedulerConfig, output: Tensor, sample: Tensor, al
       throw new TorchError("CONFIG", `prediction_type "${String(c.prediction_type)}" is not supported`);
   }
 }
+
+/** Timesteps and noise levels of the multistep solvers: one point more than steps, the last dropped; this differs from DDIM's spacing. */
+export function multistepLevels(c: SchedulerConfig, steps: number): { timesteps: number[]; sigmas: Float32Array } {
+  const n = c.num_train_timesteps;
+  if (!Number.isInteger(steps) || steps < 1 || steps >= n)
+    throw new TorchError("STEPS", `number of sampling steps: expected 1 to ${n - 1}, got ${steps}`);
+  const timesteps =
+    c.timestep_spacing === "leading"
+      ? Array.from({ length: steps }, (_, i) => (steps - i) * Math.floor(n / (steps + 1)) + c.steps_offset)
+      : c.timestep_spacing === "trailing"
+        ? Array.from({ length: steps }, (_, i) => Math.round(n - (i * n) / steps) - 1)
+        : Array.from({ length: steps }, (_, i) => Math.round(((n - 1) * (steps - i)) / steps));
+  const alphas = alphasCumprod(c);
+  const level = (a: number) => Math.sqrt((1 - a) / a);
+  const sigmas = Float32Array.from([...timesteps.map((t) => level(alphas[t])), level(alphas[0])]);
+  if (!sigmas.every((s) => Number.isFinite(s) && s > 0))
+    throw new TorchError("SAMPLER", "this solver cannot start from pure noise (zero terminal SNR): take ddim or ddpm");
+  return { timesteps, sigmas };
+}

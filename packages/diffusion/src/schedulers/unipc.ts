@@ -1,23 +1,20 @@
 /** UniPC (arXiv:2302.04867), multistep with corrector: data prediction, B₂(h), as diffusers configures it. */
-import { keep, scope, type Tensor } from "@make-your-anchor/torch";
-import { alphasCumprod, interpret, schedulerDefaults, type SchedulerConfig } from "./config.ts";
+import { scope, type Tensor } from "@make-your-anchor/torch";
+import { interpret, multistepLevels, schedulerDefaults, type SchedulerConfig } from "./config.ts";
+import type { Sampler, SamplerState } from "./run.ts";
 
 export interface UniPCConfig extends SchedulerConfig {
   solver_order: number;
   lower_order_final: boolean;
 }
 
-/** A run over a fixed number of steps; `step` must be called once for each timestep, in order. */
-export class UniPCMultistepScheduler {
+/** A run over a fixed number of steps. Its state is the clean samples predicted last, oldest first, and the sample they led from. */
+export class UniPCMultistepScheduler implements Sampler {
   readonly config: Readonly<UniPCConfig>;
   readonly timesteps: readonly number[];
+  readonly noisy = false;
   /** Noise level √((1 − ᾱ)/ᾱ) of each timestep, and at last of timestep 0. */
   readonly sigmas: Float32Array;
-  /** Predicted clean samples of the last steps, newest last. */
-  private readonly history: Tensor[] = [];
-  private lastSample: Tensor | undefined;
-  private lastOrder = 0;
-  private index = 0;
 
   constructor(config: Partial<UniPCConfig>, steps: number) {
     this.config = Object.freeze({
@@ -27,16 +24,13 @@ export class UniPCMultistepScheduler {
       lower_order_final: true,
       ...config,
     });
-    const n = this.config.num_train_timesteps;
-    // One point more than steps, the last dropped: UniPC's own spacing, which differs from DDIM's.
-    const all =
-      this.config.timestep_spacing === "leading"
-        ? Array.from({ length: steps }, (_, i) => (steps - i) * Math.floor(n / (steps + 1)) + this.config.steps_offset)
-        : Array.from({ length: steps }, (_, i) => Math.round(((n - 1) * (steps - i)) / steps));
-    this.timesteps = all;
-    const level = (a: number) => Math.sqrt((1 - a) / a);
-    const alphas = alphasCumprod(this.config);
-    this.sigmas = Float32Array.from([...all.map((t) => level(alphas[t])), level(alphas[0])]);
+    ({ timesteps: this.timesteps, sigmas: this.sigmas } = multistepLevels(this.config, steps));
+  }
+
+  /** Order of the update from step `i`: as many clean samples as there are, fewer at the end. */
+  private order(i: number): number {
+    const { solver_order, lower_order_final } = this.config;
+    return Math.min(solver_order, i + 1, lower_order_final ? this.timesteps.length - i : solver_order);
   }
 
   private at(i: number): { alpha: number; sigma: number; lambda: number } {
@@ -76,13 +70,14 @@ export class UniPCMultistepScheduler {
     return { h, b: b2, rks, rhos };
   }
 
-  private update(x: Tensor, clean0: Tensor, from: number, to: number, order: number, corrected: Tensor | undefined): Tensor {
+  /** `history` ends with the clean sample at step `from`. */
+  private update(x: Tensor, history: readonly Tensor[], from: number, to: number, order: number, corrected?: Tensor): Tensor {
     const [a, z] = [this.at(from), this.at(to)];
     const { h, b, rks, rhos } = this.solve(from, to, order, corrected !== undefined);
+    const clean0 = history[history.length - 1];
     let y = x.mul(z.sigma / a.sigma).sub(clean0.mul(z.alpha * Math.expm1(-h)));
-    const earlier = this.history;
     for (let i = 1; i < order; i++) {
-      const before = earlier[earlier.length - 1 - i];
+      const before = history[history.length - 1 - i];
       y = y.sub(
         before
           .sub(clean0)
@@ -94,34 +89,16 @@ export class UniPCMultistepScheduler {
     return y;
   }
 
-  /** The sample at the next timestep. */
-  step(output: Tensor, sample: Tensor): Tensor {
+  step(i: number, output: Tensor, sample: Tensor, state: SamplerState): { sample: Tensor; state: SamplerState } {
     return scope(() => {
-      const i = this.index;
       const sigma = this.sigmas[i];
       const { clean } = interpret(this.config, output, sample, 1 / (sigma * sigma + 1));
-      let x = sample;
-      if (i > 0 && this.lastSample) {
-        const clean0 = this.history[this.history.length - 1];
-        x = this.update(this.lastSample, clean0, i - 1, i, this.lastOrder, clean);
-      }
-      this.history.push(keep(clean));
-      if (this.history.length > this.config.solver_order) this.history.shift()!.dispose();
-      let order = this.config.lower_order_final ? Math.min(this.config.solver_order, this.timesteps.length - i) : this.config.solver_order;
-      order = Math.min(order, i + 1, this.history.length);
-      this.lastSample?.dispose();
-      this.lastSample = keep(x === sample ? sample.clone() : x);
-      this.lastOrder = order;
-      this.index++;
-      return this.update(this.lastSample, clean, i, i + 1, order, undefined);
+      const earlier = state.slice(0, -1);
+      // The corrector goes back over the step before with what the model now said.
+      const x = i > 0 ? this.update(state[state.length - 1], earlier, i - 1, i, this.order(i - 1), clean) : sample.clone();
+      const history = [...earlier, clean].slice(-this.config.solver_order);
+      return { sample: this.update(x, history, i, i + 1, this.order(i)), state: [...history, x] };
     });
-  }
-
-  dispose(): void {
-    for (const t of this.history) t.dispose();
-    this.history.length = 0;
-    this.lastSample?.dispose();
-    this.lastSample = undefined;
   }
 }
 
