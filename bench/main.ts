@@ -1,8 +1,10 @@
 /**
  * Benchmarks of the engine on the diffusion models, and beside Python torch on the same work.
  *
- *   npm run bench -- infer-mini|window-mini|train-mini|infer-sd15|window-sd15|condition-512 … [--repeat N] [--threads N] [--json]
+ *   npm run bench -- infer-mini|window-mini|train-mini|infer-sd15|window-sd15|condition-512 … [--repeat N] [--threads N]
+ *       [--device cuda [--dtype float16]] [--json]
  *   npm run bench -- load-sd15 --weights FILE
+ *   npm run bench -- overhead [--python PROGRAM] [--json]
  *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
  *
  * Each measurement runs in a process of its own, so that its peak memory is its own. `compare` runs ours and the peer's in turn, on the
@@ -14,6 +16,7 @@ import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { DType } from "@make-your-anchor/torch";
 import { measurements, shared, type MeasurementName } from "./measurements.ts";
 
 const { values, positionals } = parseArgs({
@@ -26,6 +29,8 @@ const { values, positionals } = parseArgs({
     peer: { type: "string" },
     python: { type: "string" },
     weights: { type: "string" },
+    device: { type: "string", default: "cpu" },
+    dtype: { type: "string", default: "float32" },
     child: { type: "boolean", default: false },
   },
 });
@@ -42,12 +47,13 @@ interface Row {
 const caller = process.env.ANCHOR_CALLER_DIR ?? process.cwd();
 const known = Object.keys(measurements) as MeasurementName[];
 const compare = positionals[0] === "compare";
-const names = (compare ? positionals.slice(1) : positionals) as MeasurementName[];
+const overhead = positionals[0] === "overhead";
+const names = (compare || overhead ? positionals.slice(1) : positionals) as MeasurementName[];
 const possible: readonly MeasurementName[] = compare ? shared : known;
 const unknown = names.filter((n) => !possible.includes(n));
-if (unknown.length > 0 || (!compare && names.length === 0)) {
+if (unknown.length > 0 || (!compare && !overhead && names.length === 0)) {
   console.error(
-    `bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${possible.join(", ")}${compare ? "" : ", compare"}`,
+    `bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${possible.join(", ")}${compare ? "" : ", overhead, compare"}`,
   );
   process.exit(2);
 }
@@ -55,7 +61,13 @@ if (unknown.length > 0 || (!compare && names.length === 0)) {
 if (values.child) {
   const { engineInfo, setThreads } = await import("@make-your-anchor/torch");
   setThreads(Number(values.threads));
-  const times = measurements[names[0]]({ warmup: Number(values.warmup), count: Number(values.repeat), weights: values.weights });
+  const times = measurements[names[0]]({
+    warmup: Number(values.warmup),
+    count: Number(values.repeat),
+    weights: values.weights,
+    device: values.device,
+    dtype: values.dtype as DType,
+  });
   times.sort((a, b) => a - b);
   const row: Row = {
     name: names[0],
@@ -83,6 +95,10 @@ function ours(name: string): Row {
       values.warmup,
       "--threads",
       values.threads,
+      "--device",
+      values.device,
+      "--dtype",
+      values.dtype,
       ...(values.weights ? ["--weights", resolve(caller, values.weights)] : []),
     ],
     {
@@ -122,7 +138,17 @@ function peer(program: string, name: string, malloc: "default" | "keep"): Row {
   return { name, min_s: r.total.min_s, median_s: r.total.median_s, peak_rss_mb: r.peak_rss_mib, threads: r.threads, torch: out.torch };
 }
 
-if (!compare) {
+if (overhead) {
+  const { engineInfo } = await import("@make-your-anchor/torch");
+  const { measureOverhead } = await import("./overhead.ts");
+  const rows = measureOverhead(python(engineInfo().version));
+  if (values.json) console.log(JSON.stringify(rows, null, 1));
+  else
+    for (const r of rows)
+      console.log(
+        `${r.name}: ${r.us.toFixed(2)} µs${r.ratio === null ? "" : `, Python ${r.python_us!.toFixed(2)} µs, ratio ${r.ratio.toFixed(2)}`}`,
+      );
+} else if (!compare) {
   const rows = names.map(ours);
   if (values.json) console.log(JSON.stringify(rows.length === 1 ? rows[0] : rows, null, 1));
   else

@@ -1,5 +1,5 @@
 /** What is measured: ControlNet and UNet, mini (block_out_channels 64, 128, 256, context width 256) and at Stable Diffusion 1.5's size, as the Python peer has them. */
-import { AdamW, backward, clipGradNorm, fromData, Generator, noGrad, scope } from "@make-your-anchor/torch";
+import { AdamW, backward, clipGradNorm, fromData, Generator, noGrad, scope, type DType, type Tensor } from "@make-your-anchor/torch";
 import { emptyMotion, mannequin, Poser, Rasteriser } from "@make-your-anchor/body";
 import {
   bodyLoss,
@@ -41,16 +41,24 @@ export interface RepeatOptions {
   /** Repeats before the clock runs. */
   warmup: number;
   count: number;
+  /** Default cpu. */
+  device?: string;
+  /** Of weights and inputs; default float32. */
+  dtype?: DType;
   /** A file of Stable Diffusion 1.5's UNet, for load-sd15. */
   weights?: string;
 }
 
 /** Seconds of each repeat of `run`, after `warmup` more. */
-function repeat({ warmup, count }: RepeatOptions, run: () => void): number[] {
+function repeat({ warmup, count, device = "cpu" }: RepeatOptions, run: () => Tensor | void): number[] {
   const times: number[] = [];
   for (let i = 0; i < warmup + count; i++) {
     const from = performance.now();
-    scope(run);
+    scope(() => {
+      const result = run();
+      // A GPU works on while we go on: asking for a number waits for it.
+      if (device !== "cpu") result?.sum().item();
+    });
     if (i >= warmup) times.push((performance.now() - from) / 1000);
   }
   return times;
@@ -63,16 +71,19 @@ const times = (n: number, t: number) =>
   );
 
 function infer(size: Size, o: RepeatOptions, batch: number, side: number, frames: number, scale: number): number[] {
+  const { device = "cpu", dtype = "float32" } = o;
+  const place = (t: Tensor) => t.to(device).to(t.dtype === "float32" ? dtype : t.dtype);
   const { unet, controlnet } = models(size);
+  for (const m of [unet, controlnet]) m.to(device).to(dtype);
   const g = new Generator(1);
-  const x = g.randn([batch * frames, 4, side, side]);
-  const context = g.randn([batch, 50, size.contextWidth]);
-  const image = g.rand([batch * frames, 3, side * 8, side * 8]);
-  const t = times(batch, 501);
+  const x = place(g.randn([batch * frames, 4, side, side]));
+  const context = place(g.randn([batch, 50, size.contextWidth]));
+  const image = place(g.rand([batch * frames, 3, side * 8, side * 8]));
+  const t = place(times(batch, 501));
   return noGrad(() =>
     repeat(o, () => {
       const residuals = controlnet.forward(x, t, context, image, { scale, frames });
-      unet.forwardFrames(x, frames, t, context, residuals);
+      return unet.forwardFrames(x, frames, t, context, residuals);
     }),
   );
 }
@@ -84,24 +95,26 @@ export const measurements = {
   /** A whole window at full size, one guidance branch. */
   "window-sd15": (o: RepeatOptions) => infer(sd15, o, 1, 64, 16, 2),
   "train-mini": (o: RepeatOptions) => {
+    const { device = "cpu" } = o;
     const { unet, controlnet } = models(mini);
-    unet.requiresGrad_();
-    controlnet.requiresGrad_();
+    for (const m of [unet, controlnet]) m.to(device).requiresGrad_();
     const optimizer = new AdamW([...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")], { lr: 1e-5 });
     const scheduler = new DDPMScheduler();
     const g = new Generator(1);
     const batch = {
-      latents: g.randn([4, 4, 32, 32]),
-      noise: g.randn([4, 4, 32, 32]),
+      latents: g.randn([4, 4, 32, 32]).to(device),
+      noise: g.randn([4, 4, 32, 32]).to(device),
       timesteps: [10, 300, 600, 900],
-      context: g.randn([4, 50, 256]),
-      condition: g.rand([4, 3, 256, 256]),
+      context: g.randn([4, 50, 256]).to(device),
+      condition: g.rand([4, 3, 256, 256]).to(device),
     };
     return repeat(o, () => {
-      backward(bodyLoss({ unet, controlnet, scheduler }, batch));
+      const loss = bodyLoss({ unet, controlnet, scheduler }, batch);
+      backward(loss);
       clipGradNorm(controlnet.parameters(), 1);
       optimizer.step();
       optimizer.zeroGrad();
+      return loss.detach();
     });
   },
   /** One condition frame of the mannequin from head to hips: the mesh posed, and drawn at 512². */

@@ -1,7 +1,7 @@
 /** Reading and comparing the fixtures computed by the original's code: a folder with case.json, tensors and small weights. */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadSafetensors, scope, type Tensor } from "@make-your-anchor/torch";
+import { loadSafetensors, scope, type DType, type Tensor } from "@make-your-anchor/torch";
 
 export interface Tolerance {
   atol?: number;
@@ -32,10 +32,22 @@ export interface TensorResult {
 /** What a device and a dtype add to the tolerances, which were measured in float32 on a CPU. */
 export interface Arithmetic {
   device: string;
+  /** Of weights and inputs; a case that only works in float32 stays there. */
+  dtype: DType;
   /** Factor on every tolerance that is not exact. */
   slack: number;
 }
-export const cpuArithmetic: Arithmetic = { device: "cpu", slack: 1 };
+export const cpuArithmetic: Arithmetic = { device: "cpu", dtype: "float32", slack: 1 };
+
+/**
+ * Slack by dtype: the tolerances are about 2e-5 of the largest output; the halves carry three digits and two, and errors add up over some
+ * hundred layers. Another device adds in another order: float32 may be off several times as far.
+ */
+export const arithmeticOf = (device: string, dtype: DType): Arithmetic => ({
+  device,
+  dtype,
+  slack: dtype === "float16" ? 1000 : dtype === "bfloat16" ? 8000 : device === "cpu" ? 1 : 4,
+});
 
 /** JSON of the fixtures: what is used of it is checked where it is used. */
 export type CaseJson = Record<string, any>;
@@ -43,7 +55,7 @@ export type CaseJson = Record<string, any>;
 export class GoldenCase {
   readonly folder: string;
   readonly json: CaseJson;
-  readonly arithmetic: Arithmetic;
+  arithmetic: Arithmetic;
   readonly results: TensorResult[] = [];
   private readonly inputs: Map<string, Tensor>;
   private readonly outputs: Map<string, Tensor>;
@@ -84,9 +96,13 @@ export class GoldenCase {
   input(name: string): Tensor {
     const t = this.inputs.get(name);
     if (!t) throw new Error(`${this.folder}: no input ${name}`);
-    if (this.arithmetic.device === "cpu") return t;
-    const moved = t.to(this.arithmetic.device);
-    this.moved.push(moved);
+    const { device, dtype } = this.arithmetic;
+    let moved = t;
+    for (const target of [device, ...(t.dtype === "float32" ? [dtype] : [])]) {
+      if (moved.device === target || moved.dtype === target) continue;
+      moved = moved.to(target);
+      this.moved.push(moved);
+    }
     return moved;
   }
   get outputNames(): string[] {

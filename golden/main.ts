@@ -1,7 +1,7 @@
 /**
  * Compares the library with numbers computed by the original's code.
  *
- *   npm run golden -- DIR [--device cuda] [--only NAME …] [--json]
+ *   npm run golden -- DIR [--device cuda] [--dtype float16|bfloat16] [--json]
  *
  * DIR holds cases: folders with a case.json, tensors and small weights. Exit code 0: no case failed; 1: one did; 2: misuse.
  */
@@ -9,9 +9,10 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { engineInfo } from "@make-your-anchor/torch";
+import { arithmeticOf } from "./case.ts";
 import { runGolden, type CaseResult } from "./run.ts";
 
-const usage = "usage: npm run golden -- DIR [--device cpu|cuda|cuda:N] [--json]";
+const usage = "usage: npm run golden -- DIR [--device cpu|cuda|cuda:N] [--dtype float32|float16|bfloat16] [--json]";
 const misuse = (message: string): never => {
   console.error(`golden: ${message}\n${usage}`);
   process.exit(2);
@@ -21,7 +22,11 @@ function parse() {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { json: { type: "boolean", default: false }, device: { type: "string", default: "cpu" } },
+      options: {
+        json: { type: "boolean", default: false },
+        device: { type: "string", default: "cpu" },
+        dtype: { type: "string", default: "float32" },
+      },
     });
   } catch (error) {
     return misuse((error as Error).message);
@@ -53,8 +58,8 @@ function show(c: CaseResult): void {
   }
 }
 
-// Another device adds in another order: a float32 sum over the same numbers may be off several times as far.
-const report = await runGolden(root, { device, slack: device === "cpu" ? 1 : 4 }, values.json ? undefined : show);
+const dtype = (["float32", "float16", "bfloat16"] as const).find((d) => d === values.dtype) ?? misuse(`--dtype: got ${values.dtype}`);
+const report = await runGolden(root, arithmeticOf(device, dtype), values.json ? undefined : show);
 if (report.cases.length === 0) misuse(`${root}: no cases there (folders with a case.json)`);
 if (values.json) console.log(JSON.stringify(report, null, 1));
 else console.log(`${report.passed} passed, ${report.failed} failed, ${report.unsupported} unsupported`);

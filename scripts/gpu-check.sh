@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the engine against the Python torch of this machine and proves it on CUDA: engine tests, golden tests, one JSON.
-# Without a GPU it says so and exits 0.
+# Builds the engine against the Python torch of this machine and proves it on CUDA: engine tests, golden cases in float32 and
+# the halves, the benchmark. One JSON on stdout. Without a GPU it says so and exits 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
@@ -11,5 +11,4 @@ export LIBTORCH_USE_PYTORCH=1
 bash scripts/setup.sh >&2
 [ -d .tools/node/bin ] && export PATH="$PWD/.tools/node/bin:$PATH"
 export PATH="$PWD/node_modules/.bin:$PATH"
-vitest run packages/torch test/diffusion-golden.test.ts test/body-golden.test.ts >&2
-node scripts/gpu-check.ts
+exec node scripts/gpu-check.ts "$@"

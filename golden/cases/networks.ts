@@ -18,9 +18,10 @@ import type { GoldenCase } from "../case.ts";
 /** `[n]` timesteps on the case's device. */
 const times = (g: GoldenCase, values: readonly number[]): Tensor =>
   fromData(BigInt64Array.from(values, BigInt), [values.length], { device: g.arithmetic.device });
-export const unit = (bytes: Tensor): Tensor => bytes.to("float32").div(255);
-/** The device a case's models go to. */
-export const onto = (g: GoldenCase) => ({ device: g.arithmetic.device });
+/** Bytes as 0..1, in the case's dtype. */
+export const unit = (g: GoldenCase, bytes: Tensor): Tensor => bytes.to("float32").div(255).to(g.arithmetic.dtype);
+/** Where a case's models go. */
+export const onto = ({ arithmetic: { device, dtype } }: GoldenCase) => ({ device, dtype });
 
 export const unet2d = (g: GoldenCase): void =>
   noGrad(() => {
@@ -45,7 +46,7 @@ export const controlnet = (g: GoldenCase): void =>
   noGrad(() => {
     using net = ControlNetModel.fromPretrained(g.model("controlnet"), onto(g));
     using unet = UNet2DConditionModel.fromPretrained(g.model("unet"), onto(g));
-    const condition = unit(g.input("controlnet_cond_u8"));
+    const condition = unit(g, g.input("controlnet_cond_u8"));
     const [sample, t, context] = [g.input("sample"), g.input("timesteps"), g.input("encoder_hidden_states")];
     g.check("cond_embedding", net.condEmbedding.forward(condition));
     const scales = new Set(g.outputNames.flatMap((n) => /^scale([\d.]+?)\.(?:mid|down|unet)/.exec(n)?.[1] ?? []));
@@ -68,7 +69,7 @@ export const unet3d = (g: GoldenCase): void =>
     const sample = fold(g.input("sample"));
     const context = g.input("encoder_hidden_states");
     const scale = Number(/conditioning_scale ([\d.]+\d)/.exec(g.json.outputs.mid.meaning as string)?.[1] ?? 2);
-    const residuals = net.forward(sample, t, context, fold(unit(g.input("controlnet_cond_u8"))), { scale, frames });
+    const residuals = net.forward(sample, t, context, fold(unit(g, g.input("controlnet_cond_u8"))), { scale, frames });
     residuals.down.forEach((r, i) => g.check(`down.${i}`, unfold(r), "residuals"));
     g.check("mid", unfold(residuals.mid), "residuals");
     g.check("unet_no_residuals", unfold(unet.forwardFrames(sample, frames, t, context)));
@@ -85,7 +86,7 @@ export const vae = (g: GoldenCase): void =>
       ["vae_legacy", " (old names)"],
     ] as const) {
       using model = AutoencoderKL.fromPretrained(g.model(name), onto(g));
-      const x = g.input("image_u8").to("float32").div(127.5).sub(1);
+      const x = g.input("image_u8").to("float32").div(127.5).sub(1).to(g.arithmetic.dtype);
       const posterior = model.encode(x);
       const noise = g.input("posterior_noise");
       const results: readonly (readonly [string, Tensor, string])[] = [
@@ -118,7 +119,7 @@ export async function clipVision(g: GoldenCase): Promise<void> {
         g.check(`${name}.pixel_values_sample`, pixels.select(0, i).slice(1, 0, null, stride).slice(2, 0, null, stride));
       });
       using model = CLIPVisionModel.fromPretrained(g.model("image_encoder"), onto(g));
-      const { lastHiddenState, pooled } = model.forward(pixels.to(g.arithmetic.device));
+      const { lastHiddenState, pooled } = model.forward(pixels.to(g.arithmetic.device).to(g.arithmetic.dtype));
       g.check("last_hidden_state", lastHiddenState);
       g.check("pooler_output", pooled, "last_hidden_state");
     }),

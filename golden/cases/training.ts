@@ -29,7 +29,7 @@ export function training(g: GoldenCase): void {
         noise: at("noise"),
         timesteps: [...at("timesteps").data()].map(Number),
         context: at("encoder_hidden_states"),
-        condition: unit(at("controlnet_cond_u8")),
+        condition: unit(g, at("controlnet_cond_u8")),
       };
       const loss = inpainting
         ? headLoss(models, { ...batch, maskLatents: at("mask_latents"), maskedImageLatents: at("masked_image_latents") })

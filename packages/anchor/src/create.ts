@@ -153,7 +153,8 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
         if (i >= info.frames) break;
         await writePng(avatar.frame(i), frame);
         if (!existsSync(avatar.condition(i))) await writePng(avatar.condition(i), renderer.render(motion, i));
-        o.onProgress?.({ stage: "drawing conditions", done: ++i, total: info.frames });
+        i++; // not among the arguments: without a listener they are never looked at
+        o.onProgress?.({ stage: "drawing conditions", done: i, total: info.frames });
       }
       if (i < info.frames)
         throw new AnchorError(

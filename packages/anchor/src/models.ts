@@ -33,31 +33,63 @@ export interface TrainableModels {
 
 export function requireMiniModels(preset: Preset): NonNullable<Preset["models"]> {
   if (preset.models) return preset.models;
-  throw new AnchorError(
-    "NEEDS_WEIGHTS",
-    `the ${preset.name} preset starts from published weights (Stable Diffusion 1.5, ControlNet, CLIP ViT-B/32), which are not here: use the mini preset, or put them into the avatar's body/ folder in diffusers' layout (unet/, controlnet/, vae/, image_encoder/)`,
-    { misuse: true },
-  );
+  throw new AnchorError("NEEDS_WEIGHTS", `the ${preset.name} preset has no models of its own`, { misuse: true });
 }
 
-/** UNet and ControlNet with start weights: the ControlNet's way down is the UNet's. */
-export function startModels(preset: Preset): TrainableModels {
+/** What training works on. */
+export interface StartedModels extends TrainableModels {
+  vae: AutoencoderKL;
+  encoder: CLIPVisionModel;
+}
+
+/** The mini preset's models with start weights: the ControlNet's way down is the UNet's. */
+export function startFromNothing(preset: Preset): StartedModels {
   const configs = requireMiniModels(preset);
   using g = new Generator(startSeed);
   const unet = new UNet3DConditionModel(configs.unet).initialize(g);
   const controlnet = new ControlNetModel(configs.controlnet).initialize(g).copyFrom(unet);
-  return { unet, controlnet };
+  using forVae = new Generator(startSeed + 1);
+  const vae = new AutoencoderKL(configs.vae).initialize(forVae);
+  using forEncoder = new Generator(startSeed + 2);
+  return { unet, controlnet, vae, encoder: new CLIPVisionModel(configs.imageEncoder).initialize(forEncoder) };
 }
 
-export function startVae(preset: Preset): AutoencoderKL {
-  using g = new Generator(startSeed + 1);
-  return new AutoencoderKL(requireMiniModels(preset).vae).initialize(g);
+/** Published weights; a ControlNet whose way down is the UNet's, as the original starts where it has none. */
+export function startFromPublished(): StartedModels {
+  const hub = hubOf();
+  const base = requirePublished(hub, "sd15");
+  const clip = requirePublished(hub, "clip-vit-b32");
+  const unet = UNet3DConditionModel.fromPretrained(join(base, "unet"));
+  using g = new Generator(startSeed);
+  const {
+    in_channels,
+    down_block_types,
+    block_out_channels,
+    layers_per_block,
+    norm_num_groups,
+    norm_eps,
+    cross_attention_dim,
+    attention_head_dim,
+  } = unet.config;
+  const controlnet = new ControlNetModel({
+    in_channels,
+    down_block_types,
+    block_out_channels,
+    layers_per_block,
+    norm_num_groups,
+    norm_eps,
+    cross_attention_dim,
+    attention_head_dim,
+  })
+    .initialize(g)
+    .copyFrom(unet);
+  const vae = AutoencoderKL.fromPretrained(join(base, "vae"));
+  return { unet, controlnet, vae, encoder: CLIPVisionModel.fromPretrained(clip) };
 }
 
-export function startImageEncoder(preset: Preset): CLIPVisionModel {
-  using g = new Generator(startSeed + 2);
-  return new CLIPVisionModel(requireMiniModels(preset).imageEncoder).initialize(g);
-}
+/** The noise schedule beside the published weights. */
+export const publishedScheduler = (): Partial<SchedulerConfig> =>
+  readConfig(join(requirePublished(hubOf(), "sd15"), "scheduler", "scheduler_config.json")) as Partial<SchedulerConfig>;
 
 /** Appearance tokens of a picture, `[1, tokens, hidden]`. */
 export function embedAppearance(encoder: CLIPVisionModel, picture: RgbImage): Tensor {

@@ -153,7 +153,8 @@ export async function observeClip(
       running.push(
         detector.detect(frame).then((d) => {
           detections[i] = d;
-          o.onProgress?.({ stage: "finding landmarks", done: ++done, total: Math.max(expected, done) });
+          done++;
+          o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
         }),
       );
       if (running.length >= 6) await running.shift();

@@ -49,6 +49,7 @@ export {
   type StateDictSource,
 } from "./nn/module.ts";
 export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
+export { backwardCheckpointed, segment } from "./checkpoint.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
 export { clipGradNorm } from "./optim/clip.ts";
 export { cosine } from "./optim/schedules.ts";

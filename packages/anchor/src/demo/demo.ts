@@ -2,7 +2,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readImage, resizePil, VideoWriter, type RgbImage } from "@make-your-anchor/media";
-import { saveMotion } from "@make-your-anchor/body";
+import { saveMotion, type Motion } from "@make-your-anchor/body";
 import { animate } from "../animate.ts";
 import { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
@@ -64,21 +64,30 @@ async function film(path: string, seconds: number, seed: number, o: WorkOptions)
   }
 }
 
+/** The presenter's clip and its motion, with the camera it was filmed by, in `folder`; what is there is kept. */
+export async function filmPresenter(
+  folder: string,
+  seconds: number,
+  o: WorkOptions = {},
+): Promise<{ clip: string; motionPath: string; motion: Motion }> {
+  makeFolder(folder);
+  const clip = join(folder, "presenter.mp4");
+  const motionPath = join(folder, "presenter.npz");
+  const motion = speechMotion(seconds, fps, 1);
+  motion.camera = presenterCamera(filmedSize);
+  if (!existsSync(clip)) await film(clip, seconds, 1, o);
+  saveMotion(motionPath, motion);
+  return { clip, motionPath, motion };
+}
+
 /** Runs the demo in `folder`; what a run before it finished is kept. */
 export async function runDemo(folder: string, o: DemoOptions = {}): Promise<DemoResult> {
   const started = performance.now();
-  makeFolder(folder);
-  const clip = join(folder, "presenter.mp4");
+  const { clip, motionPath, motion: learnt } = await filmPresenter(folder, o.clipSeconds ?? 24, o);
+  const camera = learnt.camera!;
   const avatarFolder = join(folder, "presenter");
-  const learnt = speechMotion(o.clipSeconds ?? 24, fps, 1);
-  const camera = presenterCamera(filmedSize);
-  learnt.camera = camera;
-  if (!existsSync(clip)) await film(clip, o.clipSeconds ?? 24, 1, o);
-  if (!Avatar.exists(avatarFolder)) {
-    const motionPath = join(folder, "presenter.npz");
-    saveMotion(motionPath, learnt);
+  if (!Avatar.exists(avatarFolder))
     await createAvatar(avatarFolder, { clip, motion: motionPath, onProgress: o.onProgress, signal: o.signal });
-  }
   const avatar = Avatar.open(avatarFolder);
   if (!avatar.trained)
     await trainBody(avatar, {

@@ -1,15 +1,17 @@
-/** `train body`: the VAE of the mini preset, then UNet and ControlNet on its latents. */
+/** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
 import { existsSync, renameSync, rmSync } from "node:fs";
-import { cat, fromData, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { bodyLoss, DDPMScheduler, saveModel, type AutoencoderKL } from "@make-your-anchor/diffusion";
+import { totalmem } from "node:os";
+import { backwardCheckpointed, Generator, keep, noGrad, scope, segment, type Tensor } from "@make-your-anchor/torch";
+import { bodyLoss, DDPMScheduler, saveModel, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
-import { loadFrames, type PictureSet } from "../dataset.ts";
+import { loadFrames, PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
-import { diffusersConfig, embedAppearance, saveScheduler, startImageEncoder, startModels, startVae } from "../models.ts";
+import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startFromNothing, startFromPublished } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
-import { trainLoop } from "./loop.ts";
+import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
+import { plainGradients, trainLoop } from "./loop.ts";
 import { TrainingRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
@@ -28,19 +30,6 @@ export interface TrainResult {
   seconds: number;
 }
 
-/** Frames encoded at once when latents are cached. */
-const encodeBatch = 8;
-
-/** Latents of every frame, before scaling, `[F, C, h, w]`. */
-function encodeAll(vae: AutoencoderKL, frames: PictureSet): Tensor {
-  const parts: Tensor[] = [];
-  for (let i = 0; i < frames.length; i += encodeBatch) {
-    const indices = Array.from({ length: Math.min(encodeBatch, frames.length - i) }, (_, k) => i + k);
-    parts.push(scope(() => noGrad(() => vae.encode(frames.batch(indices).to("float32").div(127.5).sub(1)).mean)));
-  }
-  return scope(() => cat(parts, 0));
-}
-
 /** Trains an avatar's body model. Interrupted, the same call goes on where it stopped; the last part of the clip is never looked at. */
 export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<TrainResult> {
   const started = performance.now();
@@ -53,72 +42,99 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     if (v !== undefined && !(v > 0 && Number.isFinite(v)))
       throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
-  const runs = avatar.path("runs");
-  let run = o.fresh ? undefined : TrainingRun.unfinished(runs);
-  run ??= TrainingRun.create(runs, {
-    target: "body",
-    preset: preset.name,
-    plan:
-      o.steps === undefined
-        ? { vae: [], body: [] }
-        : { vae: [{ step: 0, total: Math.max(1, Math.round(o.steps / 3)) }], body: [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
-    minutes: minutes ?? null,
-    seed: 5,
-    finished: false,
-  });
-  const resume = run.latest();
-  run.rewindMetrics(resume);
-  const seconds = (run.config.minutes ?? 20) * 60;
-
-  const { frames, conditions } = await loadFrames(avatar, 0, avatar.info.heldOutFrom);
-  const vae = startVae(preset);
-  const encoder = startImageEncoder(preset);
-  const { unet, controlnet } = startModels(preset);
-  const owned: Tensor[] = [];
+  const n = avatar.info.heldOutFrom;
+  const full = preset.models === null;
+  const { unet, controlnet, vae, encoder } = full ? startFromPublished() : startFromNothing(preset);
+  let latents: LatentSource | undefined;
+  let appearance: Tensor | undefined;
   try {
-    if (resume?.phase === "body") {
-      using file = run.openFile(resume, "vae");
-      vae.loadStateDict(file, { what: file.path });
+    // Only now that everything it needs is here.
+    const runs = avatar.path("runs");
+    let run = o.fresh ? undefined : TrainingRun.unfinished(runs);
+    run ??= TrainingRun.create(runs, {
+      target: "body",
+      preset: preset.name,
+      plan:
+        o.steps === undefined
+          ? { vae: [], body: [] }
+          : {
+              vae: [{ step: 0, total: Math.max(1, Math.round(o.steps / 3)) }],
+              body: [{ step: 0, total: Math.max(1, Math.round(o.steps)) }],
+            },
+      minutes: minutes ?? null,
+      seed: 5,
+      finished: false,
+    });
+    const resume = run.latest();
+    run.rewindMetrics(resume);
+    const seconds = (run.config.minutes ?? 20) * 60;
+
+    let conditions: (indices: readonly number[]) => Tensor | Promise<Tensor>;
+    if (full) {
+      requireMemory(unet.parameterCount + controlnet.parameterCount);
+      latents = new PosteriorLatents(vae, avatar);
+      // Too many to hold: read as they are needed.
+      conditions = async (indices) => {
+        const set = await PictureSet.load(
+          indices.map((i) => avatar.condition(i)),
+          preset.resolution,
+        );
+        return set.batch(indices.map((_, k) => k));
+      };
     } else {
-      await trainVae(vae, frames, preset, {
-        run,
-        plan: run.config.plan.vae,
-        seconds: seconds * preset.training.vaeShare,
-        resume,
-        onPlanned: (plan) => {
-          run.config.plan.vae = plan.slice();
-          run.save();
-        },
-        onProgress: o.onProgress,
-        signal: o.signal,
-      });
+      const sets = await loadFrames(avatar, 0, n);
+      conditions = (indices) => sets.conditions.batch(indices);
+      if (resume?.phase === "body") {
+        using file = run.openFile(resume, "vae");
+        vae.loadStateDict(file, { what: file.path });
+      } else {
+        await trainVae(vae, sets.frames, preset, {
+          run,
+          plan: run.config.plan.vae,
+          seconds: seconds * preset.training.vaeShare,
+          resume,
+          onPlanned: (plan) => {
+            run.config.plan.vae = plan.slice();
+            run.save();
+          },
+          onProgress: o.onProgress,
+          signal: o.signal,
+        });
+      }
+      latents = new UnitLatents(vae, sets.frames);
     }
+    appearance = keep(embedAppearance(encoder, await readImage(avatar.frame(0))));
+    if (full) encoder.dispose(); // every gigabyte counts
 
-    const raw = keep(encodeAll(vae, frames));
-    owned.push(raw);
-    const scale = 1 / scope(() => noGrad(() => Math.sqrt(raw.sub(raw.mean()).square().mean().item())));
-    vae.config.scaling_factor = Number(scale.toPrecision(6));
-    const latents = keep(noGrad(() => raw.mul(vae.config.scaling_factor)));
-    const appearance = keep(embedAppearance(encoder, await readImage(avatar.frame(0))));
-    owned.push(latents, appearance);
-
-    const scheduler = new DDPMScheduler(preset.scheduler);
+    const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
     const t = preset.training;
-    const n = frames.length;
     const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const left = Math.max(30, seconds - (performance.now() - started) / 1000);
+    const context = appearance;
+    /** The loss of a few of a batch's samples; everything random is drawn for the whole batch before. */
+    const batchOf = async (indices: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<BodyBatch> => ({
+      latents: await latents!.batch(indices, g),
+      noise,
+      timesteps,
+      context: context.expand([indices.length, context.size(1), context.size(2)]),
+      condition: await conditions(indices),
+    });
+    const models = { unet, controlnet, scheduler };
+    const asFloats = (b: BodyBatch): BodyBatch => ({ ...b, condition: b.condition.to("float32").div(255) });
+    const shape = latents.shape;
     await trainLoop({
       run,
       phase: "body",
       // Latents of another VAE would mean nothing to these weights.
-      alsoSaved: () => ({ vae: vae.stateDict() }),
+      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
       stage: "training the body model",
       parameters: named,
-      clipped: preset.models ? named.map(([, p]) => p) : controlnet.parameters(),
+      clipped: full ? controlnet.parameters() : named.map(([, p]) => p),
       maxGradNorm: t.maxGradNorm,
       lr: t.lr,
       weightDecay: t.weightDecay,
       emaDecay: t.emaDecay,
+      schedule: full ? "constant" : "cosine",
       seed: run.config.seed,
       plan: run.config.plan.body,
       seconds: left,
@@ -129,21 +145,32 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       },
       onProgress: o.onProgress,
       signal: o.signal,
-      loss: (step, g) => {
+      gradients: async (step, g) => {
         const indices = batchIndices(n, t.batch, step, run.config.seed);
-        const index = fromData(BigInt64Array.from(indices, BigInt), [indices.length]);
-        const clean = latents.indexSelect(0, index);
-        const timesteps = drawTimesteps(g, t.batch, scheduler.config.num_train_timesteps);
-        return bodyLoss(
-          { unet, controlnet, scheduler },
-          {
-            latents: clean,
-            noise: g.randn(clean.shape),
-            timesteps,
-            context: appearance.expand([t.batch, appearance.size(1), appearance.size(2)]),
-            condition: conditions.batch(indices).to("float32").div(255),
-          },
-        );
+        const timesteps = full
+          ? uniformTimesteps(g, t.batch, scheduler.config.num_train_timesteps)
+          : stratifiedTimesteps(g, t.batch, scheduler.config.num_train_timesteps);
+        using noise = g.randn([t.batch, ...shape]);
+        const owned: Tensor[] = [];
+        try {
+          if (!full) {
+            const batch = await batchOf(indices, timesteps, noise, g);
+            owned.push(batch.latents, batch.context, batch.condition);
+            return plainGradients(() => bodyLoss(models, asFloats(batch)));
+          }
+          // One sample at a time, with checkpoints: at this size memory is what is short.
+          let total = 0;
+          for (const [k, index] of indices.entries()) {
+            o.signal?.throwIfAborted();
+            using one = noGrad(() => noise.narrow(0, k, 1));
+            const batch = await batchOf([index], [timesteps[k]], one, g);
+            owned.push(batch.latents, batch.context, batch.condition);
+            total += backwardCheckpointed(() => segment([bodyLoss(models, asFloats(batch))], ([l]) => l.mul(1 / t.batch)));
+          }
+          return total;
+        } finally {
+          for (const x of owned) x.dispose();
+        }
       },
     });
 
@@ -152,14 +179,16 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     rmSync(fresh, { recursive: true, force: true });
     saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
     saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
-    saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
-    saveModel(
-      `${fresh}/image_encoder`,
-      encoder,
-      { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
-      "model.safetensors",
-    );
-    saveScheduler(fresh, scheduler.config);
+    if (!full) {
+      saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
+      saveModel(
+        `${fresh}/image_encoder`,
+        encoder,
+        { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
+        "model.safetensors",
+      );
+      saveScheduler(fresh, scheduler.config);
+    }
     replaceFolder(fresh, body);
     run.config.finished = true;
     run.save();
@@ -170,7 +199,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     };
   } finally {
     for (const m of [vae, encoder, unet, controlnet]) m.dispose();
-    for (const x of owned) x.dispose();
+    latents?.dispose();
+    appearance?.dispose();
   }
 }
 
@@ -197,8 +227,28 @@ function batchIndices(n: number, batch: number, step: number, seed: number): num
 }
 let order: { epoch: number; n: number; seed: number; indices: number[] } | undefined;
 
+/** One timestep a sample, as the original draws them. */
+const uniformTimesteps = (g: Generator, batch: number, count: number): number[] =>
+  scope(() => Array.from(g.rand([batch]).floats(), (x) => Math.min(count - 1, Math.floor(x * count))));
+
 /** One timestep a sample, spread over the batch (one in each of `batch` strata), leaning to the noisy end, where the picture is decided. */
-function drawTimesteps(g: Generator, batch: number, count: number): number[] {
+function stratifiedTimesteps(g: Generator, batch: number, count: number): number[] {
   const u = scope(() => g.rand([batch]).floats());
   return Array.from(u, (x, b) => Math.min(count - 1, Math.floor(((b + x) / batch) ** 0.7 * count)));
+}
+
+/** Bytes a trained number takes: itself, its gradient and two moments, float32. */
+const bytesPerParameter = 16;
+/** The VAE, a segment's activations, pictures and the program, GiB; see docs/design/full-size.md. */
+const besides = 2.5;
+
+/** Stops before the machine starts to swap. */
+function requireMemory(count: number): void {
+  const needed = (count * bytesPerParameter) / 2 ** 30 + besides;
+  const total = totalmem() / 2 ** 30;
+  if (total >= needed) return;
+  throw new AnchorError(
+    "MEMORY",
+    `this training needs about ${needed.toFixed(1)} GiB of memory (weights, gradients and two moments of ${(count / 1e9).toFixed(2)} billion numbers), this machine has ${total.toFixed(1)}: use a larger one, or the mini preset`,
+  );
 }

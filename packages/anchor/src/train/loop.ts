@@ -1,6 +1,18 @@
 /** The loop every training shares: random numbers by step, a schedule over a fixed number of steps, saving, logging, stopping. */
 import { setImmediate as breathe } from "node:timers/promises";
-import { AdamW, clipGradNorm, cosine, Generator, keep, noGrad, ops, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
+import {
+  AdamW,
+  backward,
+  clipGradNorm,
+  cosine,
+  Generator,
+  keep,
+  noGrad,
+  ops,
+  scope,
+  type Parameter,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import { AnchorError } from "../errors.ts";
 import type { WorkOptions } from "../progress.ts";
 import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
@@ -44,6 +56,14 @@ export class Ema {
   }
 }
 
+/** Adds the gradients of a loss whose graph is kept whole. */
+export const plainGradients = (loss: () => Tensor): number =>
+  scope(() => {
+    const l = loss();
+    backward(l);
+    return l.item();
+  });
+
 export interface LoopOptions extends WorkOptions {
   run: TrainingRun;
   phase: "vae" | "body";
@@ -60,8 +80,10 @@ export interface LoopOptions extends WorkOptions {
   /** Total steps; while it is empty, as many are planned as fit into `seconds`, anew from time to time: other work comes and goes. */
   plan: Plan;
   seconds: number;
-  /** Builds the graph of a step's loss from the step's own random numbers. */
-  loss: (step: number, g: Generator) => Tensor;
+  /** Adds the gradients of a step's loss, drawn from the step's own random numbers, and gives the loss. */
+  gradients: (step: number, g: Generator) => number | Promise<number>;
+  /** Default: a short warm-up, then down a cosine. */
+  schedule?: "cosine" | "constant";
   /** Further files of a checkpoint: tensors by name, not owned. */
   alsoSaved?: () => Record<string, ReadonlyMap<string, Tensor>>;
   /** State to go on from; one of another phase is left alone. */
@@ -73,8 +95,10 @@ export interface LoopOptions extends WorkOptions {
 const timed = { skip: 3, count: 12 };
 /** Shares of the time at which the plan is made anew; later the schedule is too far on. */
 const replanAt = [0.03, 0.08, 0.15, 0.25, 0.4, 0.55, 0.7];
-/** Seconds between checkpoints. */
-const saveEvery = 45;
+/** Share of the time after which slow steps are planned from fewer. */
+const longestTiming = 0.05;
+/** Seconds between checkpoints, and how many times as long as the last one took to write it is at least until the next. */
+const saveEvery = { seconds: 45, timesItsOwn: 20 };
 /** Steps between lines in metrics.jsonl. */
 const logEvery = 5;
 
@@ -84,15 +108,17 @@ const logEvery = 5;
  */
 export async function trainLoop(o: LoopOptions): Promise<void> {
   const optimizer = new AdamW(o.parameters, { lr: o.lr, weightDecay: o.weightDecay });
-  const ema = new Ema(o.parameters);
+  const ema = o.emaDecay > 0 ? new Ema(o.parameters) : undefined;
   for (const [, p] of o.parameters) p.value.requiresGrad_();
   let step = 0;
   if (o.resume && o.resume.phase === o.phase) {
     using weights = o.run.openFile(o.resume, "weights");
-    using average = o.run.openFile(o.resume, "ema");
     using state = o.run.openFile(o.resume, "optimizer");
     scope(() => noGrad(() => o.parameters.forEach(([name, p]) => void p.value.detach().copy_(weights.read(name)))));
-    ema.load(average);
+    if (ema) {
+      using average = o.run.openFile(o.resume, "ema");
+      ema.load(average);
+    }
     optimizer.loadStateDict(state);
     step = o.resume.step;
   }
@@ -108,12 +134,14 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
   let replans = 0;
   let saved = performance.now();
   let smoothed = Number.NaN;
+  let saveSeconds = 0;
   const save = () => {
+    const from = performance.now();
     const state = optimizer.stateDict();
     try {
       o.run.saveCheckpoint(o.phase, step, {
         weights: new Map(o.parameters.map(([n, p]) => [n, p.value])),
-        ema: ema.stateDict(),
+        ...(ema ? { ema: ema.stateDict() } : {}),
         optimizer: state,
         ...o.alsoSaved?.(),
       });
@@ -121,6 +149,7 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
       state.get("step")?.dispose(); // made for saving; the moments are the optimiser's own
     }
     saved = performance.now();
+    saveSeconds = (saved - from) / 1000;
   };
   const first = step;
   try {
@@ -133,7 +162,9 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
         const done = step - first;
         if (done === timed.skip) timedFrom = { at: elapsed(), step };
         const due =
-          plan.length === 0 ? done >= timed.skip + timed.count : replans < replanAt.length && elapsed() > replanAt[replans] * o.seconds;
+          plan.length === 0
+            ? done >= timed.skip + timed.count || (done > timed.skip && elapsed() > longestTiming * o.seconds)
+            : replans < replanAt.length && elapsed() > replanAt[replans] * o.seconds;
         if (due) {
           while (replans < replanAt.length && elapsed() > replanAt[replans] * o.seconds) replans++;
           const each = (elapsed() - timedFrom.at) / (step - timedFrom.step || 1);
@@ -144,13 +175,12 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
       }
       // Until there is a plan the rate only warms up.
       const planned = totalAt(step);
-      optimizer.lr = o.lr * Math.min((step + 1) / 50, planned === null ? 1 : schedule(Math.max(0.03, step / planned)));
+      optimizer.lr =
+        o.schedule === "constant"
+          ? o.lr
+          : o.lr * Math.min((step + 1) / 50, planned === null ? 1 : schedule(Math.max(0.03, step / planned)));
       using g = new Generator(o.seed * 1_000_003 + step);
-      const value = scope(() => {
-        const l = o.loss(step, g);
-        ops._backward(l, [], null, null, false);
-        return l.item();
-      });
+      const value = await o.gradients(step, g);
       if (!Number.isFinite(value)) {
         throw new AnchorError(
           "DIVERGED",
@@ -161,18 +191,18 @@ export async function trainLoop(o: LoopOptions): Promise<void> {
       optimizer.step();
       optimizer.zeroGrad();
       step++;
-      ema.update(o.emaDecay, step);
+      ema?.update(o.emaDecay, step);
       smoothed = Number.isNaN(smoothed) ? value : 0.95 * smoothed + 0.05 * value;
       if (step % logEvery === 0 || step === total()) o.run.log({ phase: o.phase, step, loss: value, lr: optimizer.lr });
       o.onProgress?.({ stage: o.stage, done: step, total: total() ?? Number.NaN, note: `loss ${smoothed.toPrecision(3)}` });
-      if ((performance.now() - saved) / 1000 > saveEvery && plan.length > 0) save();
+      if ((performance.now() - saved) / 1000 > Math.max(saveEvery.seconds, saveEvery.timesItsOwn * saveSeconds) && plan.length > 0) save();
       if (step % 2 === 0) await breathe();
     }
     save();
-    ema.apply();
+    ema?.apply();
     for (const [, p] of o.parameters) p.value.requiresGrad_(false);
   } finally {
     optimizer.dispose();
-    ema.dispose();
+    ema?.dispose();
   }
 }

@@ -4,7 +4,7 @@ import { samplePosterior, type AutoencoderKL } from "@make-your-anchor/diffusion
 import type { PictureSet } from "../dataset.ts";
 import type { Preset } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
-import { trainLoop } from "./loop.ts";
+import { plainGradients, trainLoop } from "./loop.ts";
 import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 
 /**
@@ -98,11 +98,12 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
     weightDecay: 0,
     emaDecay: t.emaDecay,
     seed: 11,
-    loss: (_, g) => {
-      const x = draw(g);
-      const { mean, logvar } = vae.encode(x);
-      const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape));
-      return vaeLoss(vae.decode(z), x, mean, logvar);
-    },
+    gradients: (_, g) =>
+      plainGradients(() => {
+        const x = draw(g);
+        const { mean, logvar } = vae.encode(x);
+        const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape));
+        return vaeLoss(vae.decode(z), x, mean, logvar);
+      }),
   });
 }

@@ -240,7 +240,8 @@ export async function fitMotion(
         scope(() => backward(loss(s, rho)));
         optimizer.step();
         optimizer.zeroGrad();
-        o.onProgress?.(++done, total);
+        done++;
+        o.onProgress?.(done, total);
         if (i % 4 === 0) await breathe();
       }
       optimizer.dispose();

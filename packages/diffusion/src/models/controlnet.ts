@@ -1,5 +1,5 @@
 /** ControlNet (arXiv:2302.05543): a copy of the UNet's way down that turns condition pictures into residuals. */
-import { Conv2d, expectShape, ModuleList, noGrad, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import { Conv2d, expectShape, ModuleList, noGrad, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
 import { readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { ControlNetConditioningEmbedding } from "./embeddings.ts";
@@ -77,7 +77,13 @@ export class ControlNetModel extends UNetEncoder {
       "H",
       "W",
     ]);
-    return this.forwardEmbedded(sample, timesteps, context, this.condEmbedding.forward(condition), options);
+    return this.forwardEmbedded(
+      sample,
+      timesteps,
+      context,
+      segment([condition], ([x]) => this.condEmbedding.forward(x)),
+      options,
+    );
   }
 
   /** `forward` with the condition already through `condEmbedding`, which does not depend on the timestep. */
@@ -92,12 +98,12 @@ export class ControlNetModel extends UNetEncoder {
     expectShape("sample", sample, ["B·F", this.config.in_channels, "H", "W"]);
     expectShape("embedded condition", embedded, [sample.size(0), this.config.block_out_channels[0], sample.size(2), sample.size(3)]);
     const pass = this.pass(timesteps, context, sample.size(0) / frames, frames, over);
-    const { x, skips } = this.down(this.convIn.forward(sample).add(embedded), pass);
+    const { x, skips } = this.down(
+      segment([sample, embedded], ([x, condition]) => this.convIn.forward(x).add(condition)),
+      pass,
+    );
     const mid = this.midBlock.forward(x, pass);
-    const scaled = (t: Tensor) => (scale === 1 ? t : t.mul(scale));
-    return {
-      down: skips.map((skip, i) => scaled(this.zeroDown.items[i].forward(skip))),
-      mid: scaled(this.zeroMid.forward(mid)),
-    };
+    const scaled = (t: Tensor, zero: Conv2d) => segment([t], ([x]) => (scale === 1 ? zero.forward(x) : zero.forward(x).mul(scale)));
+    return { down: skips.map((skip, i) => scaled(skip, this.zeroDown.items[i])), mid: scaled(mid, this.zeroMid) };
   }
 }

@@ -1,5 +1,5 @@
 /** Stable Diffusion's UNet and its form for video. */
-import { Conv2d, expectShape, GroupNorm, Module, ModuleList, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import { Conv2d, expectShape, GroupNorm, Module, ModuleList, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
 import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { TimestepEmbedding, timestepFeatures } from "./embeddings.ts";
@@ -111,7 +111,7 @@ export abstract class UNetEncoder extends Module {
   protected pass(timesteps: Tensor, context: Tensor, batch: number, frames: number, over: FrameAttention): Pass {
     expectShape("timesteps", timesteps, [batch]);
     expectShape("encoder_hidden_states", context, [batch, "M", this.config.cross_attention_dim]);
-    return { time: this.embedTime(timesteps).silu(), context, frames, over };
+    return { time: segment([], () => this.embedTime(timesteps).silu()), context, frames, over };
   }
 
   /** All skip connections, and the last down block's output. */
@@ -173,15 +173,18 @@ export class UNet2DConditionModel extends UNetEncoder {
 
   /** `midSeesResidual`: the mid block's input already holds the last down residual (see UNet3DConditionModel). */
   protected run(sample: Tensor, pass: Pass, residuals: Residuals | undefined, midSeesResidual: boolean): Tensor {
-    let { x, skips } = this.down(this.convIn.forward(sample), pass);
+    let { x, skips } = this.down(
+      segment([sample], ([x]) => this.convIn.forward(x)),
+      pass,
+    );
     if (residuals) {
-      skips = skips.map((skip, i) => skip.add(residuals.down[i]));
+      skips = skips.map((skip, i) => segment([skip, residuals.down[i]], ([a, b]) => a.add(b)));
       if (midSeesResidual) x = skips[skips.length - 1];
     }
     x = this.midBlock.forward(x, pass);
-    if (residuals) x = x.add(residuals.mid);
+    if (residuals) x = segment([x, residuals.mid], ([a, b]) => a.add(b));
     for (const block of this.upBlocks) x = block.forward(x, skips, pass);
-    return this.convOut.forward(this.normOut.forward(x, pass.frames).silu());
+    return segment([x], ([x]) => this.convOut.forward(this.normOut.forward(x, pass.frames).silu()));
   }
 }
 

@@ -1,5 +1,8 @@
-/** Levels of UNet and ControlNet. Each layer frees what it made on the way as it ends: a window's activations must not pile up. */
-import { cat, Module, ModuleList, scope, type Tensor } from "@make-your-anchor/torch";
+/**
+ * Levels of UNet and ControlNet. Each layer is a segment: it frees what it made on the way as it ends, for a window's activations must
+ * not pile up, and training with checkpoints can run it again.
+ */
+import { cat, Module, ModuleList, segment, type Tensor } from "@make-your-anchor/torch";
 import { Downsample2D, ResnetBlock2D, Upsample2D, type ResnetOptions } from "./resnet.ts";
 import { Transformer2DModel, type FrameAttention } from "./transformer.ts";
 
@@ -44,15 +47,14 @@ export class DownBlock extends Module {
   forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
-      const before = y;
-      y = scope(() => {
-        const made = resnet.forward(before, time, frames);
+      y = segment([y, time, context], ([x, time, context]) => {
+        const made = resnet.forward(x, time, frames);
         return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
       });
       skips.push(y);
     });
     if (this.downsamplers) {
-      y = this.downsamplers.items[0].forward(y);
+      y = segment([y], ([x]) => this.downsamplers!.items[0].forward(x));
       skips.push(y);
     }
     return y;
@@ -73,8 +75,10 @@ export class MidBlock extends Module {
     );
   }
   forward(x: Tensor, { time, context, frames, over }: Pass): Tensor {
-    const y = this.attentions.items[0].forward(this.resnets.items[0].forward(x, time, frames), context, frames, over);
-    return this.resnets.items[1].forward(y, time, frames);
+    return segment([x, time, context], ([x, time, context]) => {
+      const y = this.attentions.items[0].forward(this.resnets.items[0].forward(x, time, frames), context, frames, over);
+      return this.resnets.items[1].forward(y, time, frames);
+    });
   }
 }
 
@@ -96,14 +100,14 @@ export class UpBlock extends Module {
   forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
-      const [before, skip] = [y, skips.pop()!];
-      y = scope(() => {
-        const made = resnet.forward(cat([before, skip], 1), time, frames);
+      y = segment([y, skips.pop()!, time, context], ([x, skip, time, context]) => {
+        const made = resnet.forward(cat([x, skip], 1), time, frames);
         return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
       });
     });
     if (!this.upsamplers) return y;
     const next = skips[skips.length - 1];
-    return this.upsamplers.items[0].forward(y, [next.size(2), next.size(3)]);
+    const size = [next.size(2), next.size(3)] as const;
+    return segment([y], ([x]) => this.upsamplers!.items[0].forward(x, size));
   }
 }

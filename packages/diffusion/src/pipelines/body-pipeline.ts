@@ -220,7 +220,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         o.onLatents?.(k, windows[v].from, next);
         levels[k].get(v)?.dispose();
         levels[k].delete(v);
-        o.onProgress?.(++finished, total);
+        finished++;
+        o.onProgress?.(finished, total);
         await breathe();
         if (k + 1 < steps) {
           levels[k + 1].set(v, next);

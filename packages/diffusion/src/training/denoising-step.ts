@@ -1,5 +1,5 @@
 /** The loss of one training step: the models' answer to noised latents, as the original's `train_body.py` and `train_head.py`. */
-import { cat, fromData, mseLoss, type Tensor } from "@make-your-anchor/torch";
+import { cat, fromData, mseLoss, segment, type Tensor } from "@make-your-anchor/torch";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet2DConditionModel } from "../models/unet-2d-condition.ts";
 import type { DDPMScheduler } from "../schedulers/ddpm.ts";
@@ -42,5 +42,6 @@ function denoisingLoss({ unet, controlnet, scheduler }: DenoisingModels, batch: 
   const t = fromData(BigInt64Array.from(batch.timesteps, BigInt), [batch.timesteps.length], { device: noisy.device });
   const residuals = controlnet.forward(noisy, t, batch.context, batch.condition);
   const output = unet.forward(further.length > 0 ? cat([noisy, ...further], 1) : noisy, t, batch.context, residuals);
-  return mseLoss(output.to("float32"), scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32"));
+  const target = scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32");
+  return segment([output], ([y]) => mseLoss(y.to("float32"), target));
 }

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dtypeWidth, type DType } from "../dtype.ts";
 import { TorchError } from "../errors.ts";
-import { noGrad } from "../scope.ts";
+import { noGrad, scope } from "../scope.ts";
 import type { StateDictSource } from "../nn/module.ts";
 import type { Tensor } from "../tensor.ts";
 import { readTensor } from "./mapped.ts";
@@ -167,11 +167,7 @@ export function saveSafetensors(
   try {
     writeAll(fd, start);
     for (const t of tensors.values()) {
-      noGrad(() => {
-        using onCpu = t.detach().to("cpu");
-        using packed = onCpu.contiguous();
-        writeAll(fd, packed.memory());
-      });
+      scope(() => noGrad(() => writeAll(fd, t.detach().to("cpu").contiguous().memory())));
     }
     fsyncSync(fd);
     closeSync(fd);

@@ -50,31 +50,36 @@ export class AdamW {
     this.steps++;
     scope(() =>
       noGrad(() => {
-        const with_ = this.parameters.map(([, p]) => p.value.grad);
-        const at = with_.flatMap((g, i) => (g ? [i] : []));
-        const values = at.map((i) => this.parameters[i][1].value);
-        const grads = at.map((i) => with_[i]!);
-        const m = at.map((i) => this.m[i]);
-        const v = at.map((i) => this.v[i]);
-        if (values.length === 0) return;
-        const [beta1, beta2] = this.betas;
-        if (this.fused) {
-          const counts = at.map((i) => this.fusedSteps[i].fill_(this.steps));
-          ops._fused_adamw_(values, grads, m, v, [], counts, this.lr, beta1, beta2, this.weightDecay, this.eps, false, false);
-          return;
-        }
-        ops._foreach_mul__Scalar(values, 1 - this.lr * this.weightDecay);
-        ops._foreach_mul__Scalar(m, beta1);
-        ops._foreach_add__List(m, grads, 1 - beta1);
-        ops._foreach_mul__Scalar(v, beta2);
-        ops._foreach_addcmul__Scalar(v, grads, grads, 1 - beta2);
-        const correction2 = Math.sqrt(1 - beta2 ** this.steps);
-        const denominators = ops._foreach_sqrt(v);
-        ops._foreach_mul__Scalar(denominators, 1 / correction2);
-        ops._foreach_add__Scalar(denominators, this.eps);
-        ops._foreach_addcdiv__Scalar(values, m, denominators, -this.lr / (1 - beta1 ** this.steps));
+        const gradients = this.parameters.map(([, p]) => p.value.grad);
+        for (const at of groups(gradients)) this.update(at, gradients as Tensor[]);
       }),
     );
+  }
+
+  /** Updates the parameters at these places; what it makes on the way is freed before the next group. */
+  private update(at: readonly number[], gradients: readonly Tensor[]): void {
+    scope(() => {
+      const values = at.map((i) => this.parameters[i][1].value);
+      const grads = at.map((i) => gradients[i]);
+      const m = at.map((i) => this.m[i]);
+      const v = at.map((i) => this.v[i]);
+      const [beta1, beta2] = this.betas;
+      if (this.fused) {
+        const counts = at.map((i) => this.fusedSteps[i].fill_(this.steps));
+        ops._fused_adamw_(values, grads, m, v, [], counts, this.lr, beta1, beta2, this.weightDecay, this.eps, false, false);
+        return;
+      }
+      ops._foreach_mul__Scalar(values, 1 - this.lr * this.weightDecay);
+      ops._foreach_mul__Scalar(m, beta1);
+      ops._foreach_add__List(m, grads, 1 - beta1);
+      ops._foreach_mul__Scalar(v, beta2);
+      ops._foreach_addcmul__Scalar(v, grads, grads, 1 - beta2);
+      const correction2 = Math.sqrt(1 - beta2 ** this.steps);
+      const denominators = ops._foreach_sqrt(v);
+      ops._foreach_mul__Scalar(denominators, 1 / correction2);
+      ops._foreach_add__Scalar(denominators, this.eps);
+      ops._foreach_addcdiv__Scalar(values, m, denominators, -this.lr / (1 - beta1 ** this.steps));
+    });
   }
 
   zeroGrad(): void {
@@ -112,4 +117,23 @@ export class AdamW {
   dispose(): void {
     for (const t of [...this.m, ...this.v, ...this.fusedSteps]) t.dispose();
   }
+}
+
+/** Numbers updated at once: an update makes a copy as large, which for all of a full-size model would be another model. */
+const groupSize = 1 << 25;
+
+/** Places of the gradients that are there, in groups. */
+function groups(gradients: readonly (Tensor | null)[]): number[][] {
+  const out: number[][] = [];
+  let size = Number.POSITIVE_INFINITY;
+  gradients.forEach((g, i) => {
+    if (!g) return;
+    if (size + g.numel > groupSize) {
+      out.push([]);
+      size = 0;
+    }
+    out[out.length - 1].push(i);
+    size += g.numel;
+  });
+  return out;
 }
