@@ -77,7 +77,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       conditions = async (indices) => {
         const set = await PictureSet.load(
           indices.map((i) => avatar.condition(i)),
-          preset.resolution,
+          avatar.info.resolution,
         );
         return set.batch(indices.map((_, k) => k));
       };
