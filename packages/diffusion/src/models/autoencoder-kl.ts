@@ -1,5 +1,5 @@
 /** Stable Diffusion's VAE: pictures to latents of a fraction of the size, and back. */
-import { Conv2d, expectShape, GroupNorm, Module, ModuleList, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import { Conv2d, expectShape, GroupNorm, Module, ModuleList, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
 import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { Downsample2D, ResnetBlock2D, Upsample2D } from "./resnet.ts";
@@ -79,8 +79,9 @@ class VaeLevel extends Module {
   }
   forward(x: Tensor): Tensor {
     let y = x;
-    for (const resnet of this.resnets) y = resnet.forward(y, null);
-    return this.resample ? this.resample.forward(y) : y;
+    for (const resnet of this.resnets) y = segment([y], ([x]) => resnet.forward(x, null));
+    const { resample } = this;
+    return resample ? segment([y], ([x]) => resample.forward(x)) : y;
   }
 }
 
@@ -106,9 +107,10 @@ class Encoder extends Module {
     this.convOut = this.child("conv_out", new Conv2d(last, c.latent_channels * 2, 3, { padding: 1 }));
   }
   forward(x: Tensor): Tensor {
-    let y = this.convIn.forward(x);
+    let y = segment([x], ([x]) => this.convIn.forward(x));
     for (const level of this.downBlocks) y = level.forward(y);
-    return this.convOut.forward(this.normOut.forward(this.midBlock.forward(y)).silu());
+    y = segment([y], ([x]) => this.midBlock.forward(x));
+    return segment([y], ([x]) => this.convOut.forward(this.normOut.forward(x).silu()));
   }
 }
 
@@ -133,9 +135,9 @@ class Decoder extends Module {
     this.convOut = this.child("conv_out", new Conv2d(widths[widths.length - 1], c.out_channels, 3, { padding: 1 }));
   }
   forward(z: Tensor): Tensor {
-    let y = this.midBlock.forward(this.convIn.forward(z));
+    let y = segment([z], ([z]) => this.midBlock.forward(this.convIn.forward(z)));
     for (const level of this.upBlocks) y = level.forward(y);
-    return this.convOut.forward(this.normOut.forward(y).silu());
+    return segment([y], ([x]) => this.convOut.forward(this.normOut.forward(x).silu()));
   }
 }
 

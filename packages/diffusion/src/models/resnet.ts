@@ -1,5 +1,5 @@
 /** Residual blocks and resampling, shared by UNet, ControlNet and VAE. */
-import { Conv2d, GroupNorm, Linear, Module, upsampleNearest, type Tensor } from "@make-your-anchor/torch";
+import { Conv2d, GroupNorm, Linear, Module, scope, upsampleNearest, type Tensor } from "@make-your-anchor/torch";
 
 export interface ResnetOptions {
   groups: number;
@@ -31,13 +31,15 @@ export class ResnetBlock2D extends Module {
    * span the `frames` of a sample.
    */
   forward(x: Tensor, time: Tensor | null, frames = 1): Tensor {
-    let y = this.conv1.forward(this.norm1.forward(x, frames).silu());
-    if (this.timeProj && time) {
+    // A scope around each part: at full size every intermediate is hundreds of megabytes.
+    const first = scope(() => {
+      const y = this.conv1.forward(scope(() => this.norm1.forward(x, frames).silu()));
+      if (!this.timeProj || !time) return y;
       const shift = this.timeProj.forward(time); // [B, C]
-      y = y.add(perFrame(shift, frames).unsqueeze(2).unsqueeze(3));
-    }
-    y = this.conv2.forward(this.norm2.forward(y, frames).silu());
-    return (this.shortcut ? this.shortcut.forward(x) : x).add(y);
+      return y.add(perFrame(shift, frames).unsqueeze(2).unsqueeze(3));
+    });
+    const second = scope(() => this.conv2.forward(scope(() => this.norm2.forward(first, frames).silu())));
+    return scope(() => (this.shortcut ? this.shortcut.forward(x) : x).add(second));
   }
 }
 
