@@ -4,7 +4,7 @@ import { createSampler, sampleBody, type SamplerName } from "@make-your-anchor/d
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { fromPlanes } from "./dataset.ts";
-import { embedPrompts, loadBody } from "./models.ts";
+import { embedPrompts, loadBody, type LoadedBody } from "./models.ts";
 import { presets } from "./presets.ts";
 
 export interface GenerateOptions {
@@ -36,23 +36,27 @@ export async function* generateFrames(
 ): AsyncGenerator<{ index: number; image: RgbImage }, void, undefined> {
   const s = presets[o.sampling === "reference" ? "sd15" : avatar.info.preset].sampling;
   const guidanceScale = o.guidanceScale ?? s.guidanceScale;
-  const body = loadBody(avatar);
-  const owned: Tensor[] = [];
+  // Before the UNet is opened: the encoders are gone by then.
+  const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt);
+  const owned: Tensor[] = [promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : [])];
+  let body: LoadedBody | undefined;
   const own = (t: Tensor) => {
     owned.push(keep(t));
     return t;
   };
   try {
+    const models = loadBody(avatar);
+    body = models;
     const size = avatar.info.resolution;
-    const latent = size / body.vae.factor;
+    const latent = size / models.vae.factor;
     using g = new Generator(o.seed ?? s.seed);
-    const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt);
-    owned.push(promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : []));
-    const noise = own(g.randn([1, body.vae.config.latent_channels, 1, latent, latent]));
-    const sampler = createSampler(o.sampler ?? "ddim", body.scheduler, o.steps ?? s.steps, { eta: o.eta });
+    const noise = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
+    const sampler = createSampler(o.sampler ?? "ddim", models.scheduler, o.steps ?? s.steps, { eta: o.eta });
     // One draw a step, for all frames: what frames do not share would flicker.
-    const stepNoise = sampler.noisy ? sampler.timesteps.map(() => own(g.randn([1, body.vae.config.latent_channels, latent, latent]))) : [];
-    const frames = sampleBody(body, {
+    const stepNoise = sampler.noisy
+      ? sampler.timesteps.map(() => own(g.randn([1, models.vae.config.latent_channels, latent, latent])))
+      : [];
+    const frames = sampleBody(models, {
       frames: o.frames,
       condition: o.condition,
       promptEmbeds,
@@ -73,7 +77,7 @@ export async function* generateFrames(
     });
     for await (const { index, pixels } of frames) yield { index, image: fromPlanes(bytesTruncated(pixels), size, size) };
   } finally {
-    body.dispose();
+    body?.dispose();
     for (const t of owned) t.dispose();
   }
 }

@@ -25,26 +25,16 @@ import { presets, type Preset } from "./presets.ts";
 /** Seed of start weights and of the mini image encoder, which stays as it starts. */
 export const startSeed = 20240607;
 
-/** The UNet is built in its form for video, whose weights and 2D forward pass are the same. */
-export interface TrainableModels {
+/** What training works on; the UNet in its form for video, whose weights and 2D forward pass are the same. */
+export interface StartedModels {
   unet: UNet3DConditionModel;
   controlnet: ControlNetModel;
-}
-
-export function requireMiniModels(preset: Preset): NonNullable<Preset["models"]> {
-  if (preset.models) return preset.models;
-  throw new AnchorError("NEEDS_WEIGHTS", `the ${preset.name} preset has no models of its own`, { misuse: true });
-}
-
-/** What training works on. */
-export interface StartedModels extends TrainableModels {
   vae: AutoencoderKL;
   encoder: CLIPVisionModel;
 }
 
 /** The mini preset's models with start weights: the ControlNet's way down is the UNet's. */
-export function startFromNothing(preset: Preset): StartedModels {
-  const configs = requireMiniModels(preset);
+export function startFromNothing(configs: NonNullable<Preset["models"]>): StartedModels {
   using g = new Generator(startSeed);
   const unet = new UNet3DConditionModel(configs.unet).initialize(g);
   const controlnet = new ControlNetModel(configs.controlnet).initialize(g).copyFrom(unet);

@@ -55,7 +55,6 @@ export { clipGradNorm } from "./optim/clip.ts";
 export { cosine } from "./optim/schedules.ts";
 export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
 export { TorchFile } from "./io/torch-file.ts";
-export { readPickle, type PickleDict, type PickleGlobal, type PickleOptions } from "./io/pickle.ts";
 export { engineInfo, setThreads } from "./engine.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */
 export * as ops from "./ops.gen.ts";

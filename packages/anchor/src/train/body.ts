@@ -44,7 +44,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   }
   const n = avatar.info.heldOutFrom;
   const full = preset.models === null;
-  const { unet, controlnet, vae, encoder } = full ? startFromPublished() : startFromNothing(preset);
+  const { unet, controlnet, vae, encoder } = preset.models === null ? startFromPublished() : startFromNothing(preset.models);
   let latents: LatentSource | undefined;
   let appearance: Tensor | undefined;
   try {

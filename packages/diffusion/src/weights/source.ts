@@ -100,7 +100,7 @@ function openIndex(path: string): WeightsSource {
 /** Best first: safetensors before pickles, full precision before half. */
 const stems = ["diffusion_pytorch_model", "model", "pytorch_model"] as const;
 const variants = ["", ".fp16"] as const;
-export const weightNames: readonly string[] = variants.flatMap((v) => [
+const weightNames: readonly string[] = variants.flatMap((v) => [
   ...stems.flatMap((s) => [`${s}${v}.safetensors`, `${s}.safetensors.index${v}.json`]),
   ...stems.flatMap((s) => [`${s}${v}.bin`, `${s}.bin.index${v}.json`, `${s}${v}.pth`]),
 ]);
