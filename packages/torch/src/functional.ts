@@ -1,9 +1,11 @@
 /** Functions over several tensors, as in `torch.nn.functional`. */
+import { h, Operator, wrap } from "./dispatch.ts";
+import { native } from "./native.ts";
 import { op } from "./ops.gen.ts";
 import * as ops from "./ops.gen.ts";
 import { ShapeError, TorchError } from "./errors.ts";
 import { scope } from "./scope.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Operand, Tensor } from "./tensor.ts";
 
 export const cat = (tensors: readonly Tensor[], axis = 0): Tensor => ops.cat(tensors, axis);
 export const stack = (tensors: readonly Tensor[], axis = 0): Tensor => ops.stack(tensors, axis);
@@ -46,14 +48,13 @@ export function groupNormOverFrames(x: Tensor, frames: number, groups: number, w
       .reshape([n / frames, 1, c, 1])
       .mul(scale),
   );
-  return x
-    .reshape([n / frames, frames, c, h * w])
-    .mul(scale)
-    .add(shift)
-    .reshape([n, c, h, w]);
+  return addTo(x.reshape([n / frames, frames, c, h * w]).mul(scale), shift).reshape([n, c, h, w]);
 }
 
-/** Most bytes of attention scores held at once where libtorch has no fused attention: they should stay in the cache. */
+/** The addon's own, in cache-sized blocks both ways: there only where libtorch has no fused attention (native/attention.cpp). */
+const blockAttention = new Operator("anchor::attention", "");
+
+/** Most bytes of attention scores held at once where neither libtorch nor the addon can do better. */
 const scoreBytes = 16 << 20;
 
 /**
@@ -72,6 +73,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal
     return y.transpose(1, 2).reshape([b, n, c]);
   }
   const flat = (t: Tensor, length: number) => split(t, length).reshape([b * heads, length, d]);
+  if (blockAttention.exists && q.device === "cpu" && (q.dtype === "float32" || q.dtype === "float64"))
+    return wrap(native.call(blockAttention.index, false, h(q, "attention(q)"), h(k, "attention(k)"), h(v, "attention(v)"), heads, causal));
   // The scale goes into the queries: a scaled bmm. (1.13's baddbmm with beta 0 lets NaN of uninitialised memory through.)
   const queries = flat(q.mul(d ** -0.5), n);
   const keys = flat(k, m).transpose(1, 2);
@@ -92,6 +95,19 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal
   const y = parts.length === 1 ? parts[0] : cat(parts, 1);
   return y.reshape([b, heads, n, d]).transpose(1, 2).reshape([b, n, c]);
 }
+
+/*
+ * For a tensor that the caller made and does not look at again: changed in place where no gradient is recorded, which saves a pass
+ * over fresh memory; otherwise as the plain operation. The result is all that may be used.
+ */
+/** `spent.silu()`. */
+export const siluOf = (spent: Tensor): Tensor => (spent.requiresGrad ? spent.silu() : spent.silu_());
+/** `spent + other`; `spent` has the sum's shape and dtype. */
+export const addTo = (spent: Tensor, other: Tensor): Tensor =>
+  spent.requiresGrad || other.requiresGrad ? spent.add(other) : spent.add_(other);
+/** `spent · other`; `spent` has the product's shape and dtype. */
+export const mulInto = (spent: Tensor, other: Operand): Tensor =>
+  spent.requiresGrad || (typeof other !== "number" && other.requiresGrad) ? spent.mul(other) : spent.mul_(other);
 
 /** Throws unless `t` has the given shape; strings stand for any size, the same string for the same size. */
 export function expectShape(what: string, t: Tensor, expected: readonly (number | string)[]): void {

@@ -1,7 +1,7 @@
 export { TorchError, ShapeError, StateDictError } from "./errors.ts";
 export { Tensor, type Operand } from "./tensor.ts";
 export type { DType, TypedArray } from "./dtype.ts";
-export { scope, keep, noGrad, liveTensors, leakedTensors } from "./scope.ts";
+export { scope, keep, noGrad, gradEnabled, liveTensors, leakedTensors } from "./scope.ts";
 export { backward, grad } from "./autograd.ts";
 export {
   arange,
@@ -28,6 +28,9 @@ export {
   expectShape,
   groupNorm,
   groupNormOverFrames,
+  addTo,
+  mulInto,
+  siluOf,
   index,
   l1Loss,
   layerNorm,

@@ -93,6 +93,9 @@ export function noGrad<T>(fn: () => T): T {
   }
 }
 
+/** Whether operations are being recorded for gradients. */
+export const gradEnabled = (): boolean => native.gradEnabled();
+
 /** How many tensors of this thread hold native memory. */
 export const liveTensors = (): number => native.live();
 

@@ -415,6 +415,10 @@ export class Tensor {
     ops.fill__Scalar(this, value);
     return this;
   }
+  silu_(): this {
+    ops.silu_(this);
+    return this;
+  }
   zero_(): this {
     ops.zero_(this);
     return this;

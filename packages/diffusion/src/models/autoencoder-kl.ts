@@ -1,5 +1,16 @@
 /** Stable Diffusion's VAE: pictures to latents of a fraction of the size, and back. */
-import { Conv2d, expectShape, GroupNorm, Module, ModuleList, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import {
+  addTo,
+  Conv2d,
+  expectShape,
+  GroupNorm,
+  Module,
+  ModuleList,
+  segment,
+  siluOf,
+  type LoadOptions,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { Downsample2D, ResnetBlock2D, Upsample2D } from "./resnet.ts";
@@ -42,7 +53,7 @@ class SpatialAttention extends Attention {
       .forward(x)
       .reshape([b, c, h * w])
       .transpose(1, 2); // [B, H·W, C]
-    return super.forward(tokens.contiguous()).transpose(1, 2).reshape([b, c, h, w]).add(x);
+    return addTo(super.forward(tokens.contiguous()).transpose(1, 2).reshape([b, c, h, w]), x);
   }
 }
 
@@ -110,7 +121,7 @@ class Encoder extends Module {
     let y = segment([x], ([x]) => this.convIn.forward(x));
     for (const level of this.downBlocks) y = level.forward(y);
     y = segment([y], ([x]) => this.midBlock.forward(x));
-    return segment([y], ([x]) => this.convOut.forward(this.normOut.forward(x).silu()));
+    return segment([y], ([x]) => this.convOut.forward(siluOf(this.normOut.forward(x))));
   }
 }
 
@@ -137,7 +148,7 @@ class Decoder extends Module {
   forward(z: Tensor): Tensor {
     let y = segment([z], ([z]) => this.midBlock.forward(this.convIn.forward(z)));
     for (const level of this.upBlocks) y = level.forward(y);
-    return segment([y], ([x]) => this.convOut.forward(this.normOut.forward(x).silu()));
+    return segment([y], ([x]) => this.convOut.forward(siluOf(this.normOut.forward(x))));
   }
 }
 

@@ -1,5 +1,5 @@
 /** ControlNet (arXiv:2302.05543): a copy of the UNet's way down that turns condition pictures into residuals. */
-import { Conv2d, expectShape, ModuleList, noGrad, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import { addTo, Conv2d, expectShape, ModuleList, mulInto, noGrad, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
 import { readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { ControlNetConditioningEmbedding } from "./embeddings.ts";
@@ -99,11 +99,11 @@ export class ControlNetModel extends UNetEncoder {
     expectShape("embedded condition", embedded, [sample.size(0), this.config.block_out_channels[0], sample.size(2), sample.size(3)]);
     const pass = this.pass(timesteps, context, sample.size(0) / frames, frames, over);
     const { x, skips } = this.down(
-      segment([sample, embedded], ([x, condition]) => this.convIn.forward(x).add(condition)),
+      segment([sample, embedded], ([x, condition]) => addTo(this.convIn.forward(x), condition)),
       pass,
     );
     const mid = this.midBlock.forward(x, pass);
-    const scaled = (t: Tensor, zero: Conv2d) => segment([t], ([x]) => (scale === 1 ? zero.forward(x) : zero.forward(x).mul(scale)));
+    const scaled = (t: Tensor, zero: Conv2d) => segment([t], ([x]) => (scale === 1 ? zero.forward(x) : mulInto(zero.forward(x), scale)));
     return { down: skips.map((skip, i) => scaled(skip, this.zeroDown.items[i])), mid: scaled(mid, this.zeroMid) };
   }
 }

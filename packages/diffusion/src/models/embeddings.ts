@@ -1,5 +1,5 @@
 /** Time and condition embeddings. */
-import { arange, cat, Conv2d, Linear, Module, ModuleList, type Tensor } from "@make-your-anchor/torch";
+import { arange, cat, Conv2d, Linear, Module, ModuleList, scope, siluOf, type Tensor } from "@make-your-anchor/torch";
 
 /**
  * Sinusoidal features of timesteps `[B]` → `[B, size]` float32 (DDPM, arXiv:2006.11239). Cosines come first with
@@ -48,8 +48,8 @@ export class ControlNetConditioningEmbedding extends Module {
   }
   /** `[B, 3, H, W]`, values 0..1 → `[B, outChannels, H/2ⁿ, W/2ⁿ]`. */
   forward(x: Tensor): Tensor {
-    let y = this.convIn.forward(x).silu();
-    for (const conv of this.blocks) y = conv.forward(y).silu();
+    let y = scope(() => siluOf(this.convIn.forward(x)));
+    for (const conv of this.blocks) y = scope(() => siluOf(conv.forward(y)));
     return this.convOut.forward(y);
   }
 }

@@ -1,5 +1,5 @@
 /** Residual blocks and resampling, shared by UNet, ControlNet and VAE. */
-import { Conv2d, GroupNorm, Linear, Module, scope, upsampleNearest, type Tensor } from "@make-your-anchor/torch";
+import { addTo, Conv2d, GroupNorm, Linear, Module, scope, siluOf, upsampleNearest, type Tensor } from "@make-your-anchor/torch";
 
 export interface ResnetOptions {
   groups: number;
@@ -33,13 +33,13 @@ export class ResnetBlock2D extends Module {
   forward(x: Tensor, time: Tensor | null, frames = 1): Tensor {
     // A scope around each part: at full size every intermediate is hundreds of megabytes.
     const first = scope(() => {
-      const y = this.conv1.forward(scope(() => this.norm1.forward(x, frames).silu()));
+      const y = this.conv1.forward(scope(() => siluOf(this.norm1.forward(x, frames))));
       if (!this.timeProj || !time) return y;
       const shift = this.timeProj.forward(time); // [B, C]
-      return y.add(perFrame(shift, frames).unsqueeze(2).unsqueeze(3));
+      return addTo(y, perFrame(shift, frames).unsqueeze(2).unsqueeze(3));
     });
-    const second = scope(() => this.conv2.forward(scope(() => this.norm2.forward(first, frames).silu())));
-    return scope(() => (this.shortcut ? this.shortcut.forward(x) : x).add(second));
+    const second = scope(() => this.conv2.forward(scope(() => siluOf(this.norm2.forward(first, frames)))));
+    return scope(() => addTo(second, this.shortcut ? this.shortcut.forward(x) : x));
   }
 }
 

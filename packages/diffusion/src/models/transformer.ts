@@ -1,5 +1,19 @@
 /** Spatial transformers of UNet and ControlNet, for pictures and for frames of a video. */
-import { attention, Conv2d, GroupNorm, LayerNorm, Linear, Module, ModuleList, scope, type Tensor } from "@make-your-anchor/torch";
+import {
+  addTo,
+  attention,
+  cat,
+  Conv2d,
+  gradEnabled,
+  GroupNorm,
+  LayerNorm,
+  Linear,
+  Module,
+  ModuleList,
+  mulInto,
+  scope,
+  type Tensor,
+} from "@make-your-anchor/torch";
 
 /** Self-attention sees its own frame's tokens, or those of all frames of the sample. */
 export type FrameAttention = "perFrame" | "allFrames";
@@ -36,9 +50,12 @@ class GEGLU extends Module {
   }
   forward(x: Tensor): Tensor {
     const [value, gate] = this.proj.forward(x).chunk(2, -1);
-    return value.mul(gate.gelu());
+    return mulInto(gate.gelu(), value);
   }
 }
+
+/** Numbers of a feed-forward's hidden layer alive at once: 16 MB of float32, which the processor's cache may hold. */
+const hiddenNumbers = 4 << 20;
 
 class FeedForward extends Module {
   private readonly gated: GEGLU;
@@ -49,8 +66,16 @@ class FeedForward extends Module {
     this.gated = this.child("net.0", new GEGLU(channels, channels * 4));
     this.out = this.child("net.2", new Linear(channels * 4, channels));
   }
+  /** `[B, N, C]` → the same. Without gradients by chunks of tokens, for the hidden layer is eight times as wide. */
   forward(x: Tensor): Tensor {
-    return this.out.forward(this.gated.forward(x));
+    const [b, n, c] = x.shape;
+    const rows = Math.floor(hiddenNumbers / (8 * c));
+    if (gradEnabled() || b * n <= rows) return this.out.forward(this.gated.forward(x));
+    const parts = x
+      .reshape([b * n, c])
+      .split(rows)
+      .map((part) => scope(() => this.out.forward(this.gated.forward(part))));
+    return cat(parts, 0).reshape([b, n, c]);
   }
 }
 
@@ -77,16 +102,15 @@ class BasicTransformerBlock extends Module {
    * be taken apart for them and the context's keys and values are computed once a sample.
    */
   forward(x: Tensor, context: Tensor, frames: number, over: FrameAttention): Tensor {
-    const normed = this.norm1.forward(x);
-    let self: Tensor;
-    if (over === "allFrames" || frames === 1) self = this.attn1.forward(normed);
-    else {
-      const [b, n, c] = normed.shape;
-      self = this.attn1.forward(normed.reshape([b * frames, n / frames, c])).reshape([b, n, c]);
-    }
-    let y = self.add(x);
-    y = this.attn2.forward(this.norm2.forward(y), context).add(y);
-    return this.ff.forward(this.norm3.forward(y)).add(y);
+    const [b, n, c] = x.shape;
+    const perFrame = over === "perFrame" && frames > 1;
+    const first = scope(() => {
+      const normed = this.norm1.forward(x);
+      if (!perFrame) return addTo(this.attn1.forward(normed), x);
+      return addTo(this.attn1.forward(normed.reshape([b * frames, n / frames, c])).reshape([b, n, c]), x);
+    });
+    const second = scope(() => addTo(this.attn2.forward(this.norm2.forward(first), context), first));
+    return scope(() => addTo(this.ff.forward(this.norm3.forward(second)), second));
   }
 }
 
@@ -116,6 +140,6 @@ export class Transformer2DModel extends Module {
     y = y.permute([0, 2, 3, 1]).reshape([n / frames, frames * h * w, c]); // [B, F·H·W, C]
     for (const block of this.blocks) y = scope(() => block.forward(y, context, frames, over));
     y = y.reshape([n, h, w, c]).permute([0, 3, 1, 2]).contiguous();
-    return this.projOut.forward(y).add(x);
+    return addTo(this.projOut.forward(y), x);
   }
 }

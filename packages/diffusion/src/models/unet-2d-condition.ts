@@ -1,5 +1,15 @@
 /** Stable Diffusion's UNet and its form for video. */
-import { Conv2d, expectShape, GroupNorm, Module, ModuleList, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
+import {
+  Conv2d,
+  expectShape,
+  GroupNorm,
+  Module,
+  ModuleList,
+  segment,
+  siluOf,
+  type LoadOptions,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
 import { TimestepEmbedding, timestepFeatures } from "./embeddings.ts";
@@ -184,7 +194,7 @@ export class UNet2DConditionModel extends UNetEncoder {
     x = this.midBlock.forward(x, pass);
     if (residuals) x = segment([x, residuals.mid], ([a, b]) => a.add(b));
     for (const block of this.upBlocks) x = block.forward(x, skips, pass);
-    return segment([x], ([x]) => this.convOut.forward(this.normOut.forward(x, pass.frames).silu()));
+    return segment([x], ([x]) => this.convOut.forward(siluOf(this.normOut.forward(x, pass.frames))));
   }
 }
 

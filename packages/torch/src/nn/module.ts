@@ -182,9 +182,9 @@ export const uniformFanIn =
   (shape, g) =>
     g
       .rand(shape)
-      .mul(2)
-      .sub(1)
-      .mul(1 / Math.sqrt(fanIn));
+      .mul_(2)
+      .add_(-1)
+      .mul_(1 / Math.sqrt(fanIn));
 export const constant =
   (value: number): Init =>
   (shape) =>
@@ -192,4 +192,4 @@ export const constant =
 export const normal =
   (std: number): Init =>
   (shape, g) =>
-    g.randn(shape).mul(std);
+    g.randn(shape).mul_(std);
