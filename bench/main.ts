@@ -2,7 +2,7 @@
  * Benchmarks of the engine on the diffusion models, and beside Python torch on the same work.
  *
  *   npm run bench -- infer-mini|window-mini|train-mini|infer-sd15|window-sd15|condition-512 … [--repeat N] [--threads N]
- *       [--device cuda [--dtype float16]] [--json]
+ *       [--device cuda [--dtype float16] [--channels-last]] [--json]
  *   npm run bench -- load-sd15 --weights FILE
  *   npm run bench -- overhead [--python PROGRAM] [--json]
  *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
@@ -31,6 +31,7 @@ const { values, positionals } = parseArgs({
     weights: { type: "string" },
     device: { type: "string", default: "cpu" },
     dtype: { type: "string", default: "float32" },
+    "channels-last": { type: "boolean", default: false },
     child: { type: "boolean", default: false },
   },
 });
@@ -40,6 +41,8 @@ interface Row {
   min_s: number;
   median_s: number;
   peak_rss_mb: number;
+  /** Largest memory libtorch took on the GPU, MiB; null on the CPU. */
+  peak_gpu_mb: number | null;
   threads: number;
   torch: string;
 }
@@ -59,7 +62,7 @@ if (unknown.length > 0 || (!compare && !overhead && names.length === 0)) {
 }
 
 if (values.child) {
-  const { engineInfo, setThreads } = await import("@make-your-anchor/torch");
+  const { cudaMemory, engineInfo, setThreads } = await import("@make-your-anchor/torch");
   setThreads(Number(values.threads));
   const times = measurements[names[0]]({
     warmup: Number(values.warmup),
@@ -67,13 +70,16 @@ if (values.child) {
     weights: values.weights,
     device: values.device,
     dtype: values.dtype as DType,
+    channelsLast: values["channels-last"],
   });
   times.sort((a, b) => a - b);
+  const gpu = values.device === "cpu" ? null : cudaMemory(values.device);
   const row: Row = {
     name: names[0],
     min_s: times[0],
     median_s: times[Math.floor(times.length / 2)],
     peak_rss_mb: Math.round(process.resourceUsage().maxRSS / 1024),
+    peak_gpu_mb: gpu && Math.round(gpu.peakReserved / 2 ** 20),
     threads: engineInfo().threads,
     torch: engineInfo().version,
   };
@@ -99,6 +105,7 @@ function ours(name: string): Row {
       values.device,
       "--dtype",
       values.dtype,
+      ...(values["channels-last"] ? ["--channels-last"] : []),
       ...(values.weights ? ["--weights", resolve(caller, values.weights)] : []),
     ],
     {
@@ -135,7 +142,15 @@ function peer(program: string, name: string, malloc: "default" | "keep"): Row {
     results: { total: { min_s: number; median_s: number }; peak_rss_mib: number; threads: number }[];
   };
   const r = out.results[0];
-  return { name, min_s: r.total.min_s, median_s: r.total.median_s, peak_rss_mb: r.peak_rss_mib, threads: r.threads, torch: out.torch };
+  return {
+    name,
+    min_s: r.total.min_s,
+    median_s: r.total.median_s,
+    peak_rss_mb: r.peak_rss_mib,
+    peak_gpu_mb: null,
+    threads: r.threads,
+    torch: out.torch,
+  };
 }
 
 if (overhead) {

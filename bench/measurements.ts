@@ -1,5 +1,16 @@
 /** What is measured: ControlNet and UNet, mini (block_out_channels 64, 128, 256, context width 256) and at Stable Diffusion 1.5's size, as the Python peer has them. */
-import { AdamW, backward, clipGradNorm, fromData, Generator, noGrad, scope, type DType, type Tensor } from "@make-your-anchor/torch";
+import {
+  AdamW,
+  autocast,
+  backward,
+  clipGradNorm,
+  fromData,
+  Generator,
+  noGrad,
+  scope,
+  type DType,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import { emptyMotion, mannequin, Poser, Rasteriser } from "@make-your-anchor/body";
 import {
   bodyLoss,
@@ -43,8 +54,10 @@ export interface RepeatOptions {
   count: number;
   /** Default cpu. */
   device?: string;
-  /** Of weights and inputs; default float32. */
+  /** Of weights and inputs (in training of the arithmetic, by autocast); default float32. */
   dtype?: DType;
+  /** Lays convolutions out channels last. */
+  channelsLast?: boolean;
   /** A file of Stable Diffusion 1.5's UNet, for load-sd15. */
   weights?: string;
 }
@@ -74,7 +87,10 @@ function infer(size: Size, o: RepeatOptions, batch: number, side: number, frames
   const { device = "cpu", dtype = "float32" } = o;
   const place = (t: Tensor) => t.to(device).to(t.dtype === "float32" ? dtype : t.dtype);
   const { unet, controlnet } = models(size);
-  for (const m of [unet, controlnet]) m.to(device).to(dtype);
+  for (const m of [unet, controlnet]) {
+    m.to(device).to(dtype);
+    if (o.channelsLast) m.channelsLast();
+  }
   const g = new Generator(1);
   const x = place(g.randn([batch * frames, 4, side, side]));
   const context = place(g.randn([batch, 50, size.contextWidth]));
@@ -95,7 +111,7 @@ export const measurements = {
   /** A whole window at full size, one guidance branch. */
   "window-sd15": (o: RepeatOptions) => infer(sd15, o, 1, 64, 16, 2),
   "train-mini": (o: RepeatOptions) => {
-    const { device = "cpu" } = o;
+    const { device = "cpu", dtype = "float32" } = o;
     const { unet, controlnet } = models(mini);
     for (const m of [unet, controlnet]) m.to(device).requiresGrad_();
     const optimizer = new AdamW([...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")], { lr: 1e-5 });
@@ -109,7 +125,7 @@ export const measurements = {
       condition: g.rand([4, 3, 256, 256]).to(device),
     };
     return repeat(o, () => {
-      const loss = bodyLoss({ unet, controlnet, scheduler }, batch);
+      const loss = autocast(device, dtype as "float32" | "bfloat16", () => bodyLoss({ unet, controlnet, scheduler }, batch));
       backward(loss);
       clipGradNorm(controlnet.parameters(), 1);
       optimizer.step();

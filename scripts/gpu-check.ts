@@ -29,12 +29,14 @@ for (const dtype of ["float32", "float16", "bfloat16"] as const) {
   golden.push({ dtype, passed, failed, unsupported, worst, errors: cases.flatMap((c) => (c.error ? [`${c.case}: ${c.error}`] : [])) });
 }
 const bench = [];
-for (const [dtype, names] of [
-  ["float32", ["infer-mini", "window-mini", "train-mini", "infer-sd15"]],
-  ["float16", ["infer-mini", "window-mini", "infer-sd15", "window-sd15"]],
+for (const [dtype, names, flags] of [
+  ["float32", ["infer-mini", "window-mini", "train-mini", "infer-sd15"], []],
+  ["bfloat16", ["train-mini"], []],
+  ["float16", ["infer-mini", "window-mini", "infer-sd15", "window-sd15"], []],
+  ["float16", ["infer-sd15", "window-sd15"], ["--channels-last"]],
 ] as const) {
-  const run = program(process.execPath, ["bench/main.ts", ...names, "--device", "cuda:0", "--dtype", dtype, "--json"]);
-  bench.push({ dtype, rows: run.status === 0 ? (JSON.parse(run.stdout) as unknown) : null });
+  const run = program(process.execPath, ["bench/main.ts", ...names, "--device", "cuda:0", "--dtype", dtype, ...flags, "--json"]);
+  bench.push({ dtype, channelsLast: flags.length > 0, rows: run.status === 0 ? ([JSON.parse(run.stdout)].flat() as unknown[]) : null });
 }
 const ok = tests.status === 0 && golden.every((g) => g.failed === 0) && bench.every((b) => b.rows !== null);
 if (tests.status !== 0) console.error(tests.stdout.slice(-4000));

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { animate, Avatar, createAvatar, trainBody } from "@make-your-anchor/anchor";
 import { npyBytes } from "@make-your-anchor/body";
 import { probeVideo, readImage } from "@make-your-anchor/media";
+import { cudaDevices } from "@make-your-anchor/torch";
 import { settledTensors } from "./live-tensors.ts";
 
 const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url));
@@ -54,6 +55,44 @@ describe("demo", () => {
     expect(code, err).toBe(0);
     expect(err).not.toMatch(/training/);
     expect(readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"))).toEqual(before);
+  });
+});
+
+describe("device and precision", () => {
+  it.skipIf(cudaDevices() > 0)("a GPU that is not there is misuse, and says how to get one (skipped where there is a GPU)", () => {
+    const { code, err } = anchor(["animate", "demo/presenter", "--motion", "demo/presenter", "--device", "cuda"]);
+    expect(code).toBe(2);
+    expect(err).toMatch(/device cuda: this engine sees no CUDA device.*LIBTORCH_DOWNLOAD/);
+    expect(anchor(["train", "demo/presenter", "--precision", "float16"]).err).toMatch(/float16 is for rendering/);
+    expect(anchor(["train", "demo/presenter", "--steps", "2"], { ANCHOR_DEVICE: "gpu0" }).err).toMatch(
+      /expected cpu, cuda, cuda:N or auto/,
+    );
+  });
+  it("bfloat16 renders nearly the same frames, and says so in the report", async () => {
+    const render = async (precision: "float32" | "bfloat16") => {
+      const { code, out, err } = anchor(
+        ["animate", "demo/presenter", "--motion", "demo/presenter", "--frames", "3", "--steps", "2", "--device", "cpu"].concat(
+          "--precision",
+          precision,
+          "--json",
+        ),
+      );
+      expect(code, err).toBe(0);
+      const result = JSON.parse(out);
+      expect(result).toMatchObject({ device: "cpu", precision, peakGpuMiB: null, reused: 0 });
+      return (await readImage(join(result.folder, "frames", "000001.png"))).data;
+    };
+    const [a, b] = [await render("float32"), await render("bfloat16")];
+    const difference = a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
+    expect(difference).toBeGreaterThan(0);
+    expect(difference).toBeLessThan(3); // grey levels
+  });
+  it("trains in bfloat16 with float32 weights", async () => {
+    const folder = join(home, "halved");
+    cpSync(join(demo, "presenter"), folder, { recursive: true });
+    const { code, out, err } = anchor(["train", folder, "--steps", "3", "--precision", "bfloat16", "--fresh", "--json"]);
+    expect(code, err).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ precision: "bfloat16", steps: { body: 3 } });
   });
 });
 

@@ -7,6 +7,7 @@ import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anch
 import { fitMotion } from "@make-your-anchor/body";
 import { Avatar, toolVersion } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
+import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
@@ -16,7 +17,7 @@ import { observeClip, observedSize } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 import { retarget } from "./retarget.ts";
 
-export interface AnimateOptions extends WorkOptions {
+export interface AnimateOptions extends WorkOptions, ComputeOptions {
   /** A motion file (.npz, .npy), another avatar's folder, or a clip. */
   motion?: string;
   /** A folder of ready condition pictures instead of a motion. */
@@ -55,6 +56,10 @@ export interface AnimateResult {
   audio: string | null;
   /** Largest resident memory of the process while rendering, MiB. */
   peakRssMiB: number;
+  device: string;
+  precision: Precision;
+  /** Largest memory taken on the GPU while rendering, MiB; null on the CPU and where libtorch cannot tell. */
+  peakGpuMiB: number | null;
   notes: string[];
 }
 
@@ -167,8 +172,10 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     if (v !== undefined && !(v > 0)) throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
+  const compute = chooseCompute(o, "rendering");
   const source = await openSource(avatar, o);
   try {
+    startPeak(compute);
     const count = Math.min(source.frames, o.frames ?? source.frames);
     const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions!).replace(/\.[^.]+$/, "");
     const folder = makeFolder(avatar.path("videos", name));
@@ -180,6 +187,10 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
         JSON.stringify([
           source.identity,
           weightsMark(avatar),
+          compute,
+          o.sampling,
+          o.sampler,
+          o.eta,
           o.steps,
           o.guidanceScale,
           o.negativePrompt,
@@ -204,6 +215,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       const frames = generateFrames(avatar, {
         frames: count,
         condition: source.condition,
+        ...compute,
         sampling: o.sampling,
         sampler: o.sampler,
         eta: o.eta,
@@ -257,6 +269,8 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       seconds: (performance.now() - started) / 1000,
       audio: audio ?? null,
       peakRssMiB: Math.round(peak / 2 ** 20),
+      ...compute,
+      peakGpuMiB: peakGpuMiB(compute),
       notes: source.notes,
     };
     writeJson(join(folder, "report.json"), { tool: toolVersion, ...result });

@@ -41,7 +41,7 @@ export async function diagnose(): Promise<Diagnosis> {
     });
   }
   try {
-    const { engineInfo, ones, scope } = await import("@make-your-anchor/torch");
+    const { cudaDevices, engineInfo, ones, scope } = await import("@make-your-anchor/torch");
     const info = engineInfo();
     const works = scope(
       () =>
@@ -55,8 +55,10 @@ export async function diagnose(): Promise<Diagnosis> {
       what: "CUDA",
       ok: info.cuda,
       optional: true,
-      detail: info.cuda ? "available" : "not available: everything runs on the CPU",
-      wayOut: "build against a CUDA libtorch: LIBTORCH=/path/to/libtorch npm run setup",
+      detail: info.cuda
+        ? `${cudaDevices()} device${cudaDevices() === 1 ? "" : "s"}, used unless --device says otherwise`
+        : "not available: everything runs on the CPU",
+      wayOut: "with an NVIDIA driver: LIBTORCH_DOWNLOAD=cu128 npm run setup (or LIBTORCH=/path/to/a/CUDA/libtorch)",
     });
   } catch (error) {
     checks.push({ what: "engine", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });

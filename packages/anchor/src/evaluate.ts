@@ -3,6 +3,7 @@ import { noGrad, scope } from "@make-your-anchor/torch";
 import { loadMotion } from "@make-your-anchor/body";
 import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
+import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { fromPlanes, loadFrames, toPlanes, type PictureSet } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
@@ -13,7 +14,7 @@ import { loadVae } from "./models.ts";
 import type { WorkOptions } from "./progress.ts";
 import { mix, writeSheet } from "./sheet.ts";
 
-export interface EvaluateOptions extends WorkOptions {
+export interface EvaluateOptions extends WorkOptions, ComputeOptions {
   steps?: number;
   seed?: number;
   windowSize?: number;
@@ -72,13 +73,13 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   })) {
     made[index] = toPlanes(image);
   }
-  using vae = loadVae(avatar);
+  using vae = loadVae(avatar, { device: chooseCompute(o, "rendering").device });
   const decoded: Planes[] = [];
   for (let i = 0; i < truth.length; i++) {
     decoded.push(
       scope(() =>
         noGrad(() => {
-          const x = held.frames.batch([i]).to("float32").div(127.5).sub(1);
+          const x = held.frames.batch([i]).to(vae.device).to("float32").div(127.5).sub(1);
           return Uint8Array.from(vae.decode(vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
         }),
       ),

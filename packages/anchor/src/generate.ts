@@ -4,10 +4,11 @@ import { createSampler, sampleBody, type SamplerName } from "@make-your-anchor/d
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { fromPlanes } from "./dataset.ts";
+import { chooseCompute, loading, type ComputeOptions } from "./compute.ts";
 import { embedPrompts, loadBody, type LoadedBody } from "./models.ts";
 import { presets } from "./presets.ts";
 
-export interface GenerateOptions {
+export interface GenerateOptions extends ComputeOptions {
   frames: number;
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
   /** `"reference"`: the original's settings (steps, guidance, scales, windows, seed) whatever the preset. */
@@ -36,8 +37,9 @@ export async function* generateFrames(
 ): AsyncGenerator<{ index: number; image: RgbImage }, void, undefined> {
   const s = presets[o.sampling === "reference" ? "sd15" : avatar.info.preset].sampling;
   const guidanceScale = o.guidanceScale ?? s.guidanceScale;
+  const load = loading(chooseCompute(o, "rendering"));
   // Before the UNet is opened: the encoders are gone by then.
-  const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt);
+  const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt, load);
   const owned: Tensor[] = [promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : [])];
   let body: LoadedBody | undefined;
   const own = (t: Tensor) => {
@@ -45,7 +47,7 @@ export async function* generateFrames(
     return t;
   };
   try {
-    const models = loadBody(avatar);
+    const models = loadBody(avatar, load);
     body = models;
     const size = avatar.info.resolution;
     const latent = size / models.vae.factor;

@@ -1,7 +1,7 @@
 /** The models of an avatar's body folder, in diffusers' layout. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { Generator, keep, noGrad, scope, zerosLike, type Module, type Tensor } from "@make-your-anchor/torch";
+import { Generator, keep, noGrad, scope, zerosLike, type LoadOptions, type Module, type Tensor } from "@make-your-anchor/torch";
 import {
   AutoencoderKL,
   CLIPTextModel,
@@ -83,7 +83,9 @@ export const publishedScheduler = (): Partial<SchedulerConfig> =>
 
 /** Appearance tokens of a picture, `[1, tokens, hidden]`. */
 export function embedAppearance(encoder: CLIPVisionModel, picture: RgbImage): Tensor {
-  return scope(() => noGrad(() => encoder.forward(clipPixels([picture], encoder.config.image_size)).lastHiddenState));
+  return scope(() =>
+    noGrad(() => encoder.forward(clipPixels([picture], encoder.config.image_size).to(encoder.device).to(encoder.dtype)).lastHiddenState),
+  );
 }
 
 export const bodyParts = ["unet", "controlnet", "vae", "image_encoder", "scheduler"] as const;
@@ -125,9 +127,9 @@ export interface Prompts {
  * as the picture has (so does the original, with an empty text); zeros where the preset has no text encoder. The caller owns them; the
  * encoders are gone when it returns.
  */
-export async function embedPrompts(avatar: Avatar, guided: boolean, negative = ""): Promise<Prompts> {
+export async function embedPrompts(avatar: Avatar, guided: boolean, negative = "", load: LoadOptions = {}): Promise<Prompts> {
   const picture = await readImage(avatar.frame(0));
-  using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder"));
+  using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder"), load);
   const promptEmbeds = keep(embedAppearance(encoder, picture));
   if (!guided) return { promptEmbeds };
   try {
@@ -139,8 +141,10 @@ export async function embedPrompts(avatar: Avatar, guided: boolean, negative = "
       return { promptEmbeds, negativePromptEmbeds: keep(noGrad(() => zerosLike(promptEmbeds))) };
     }
     const tokenizer = CLIPTokenizer.fromPretrained(partFolder(avatar, "tokenizer"));
-    using text = CLIPTextModel.fromPretrained(partFolder(avatar, "text_encoder"));
-    const negativePromptEmbeds = scope(() => noGrad(() => keep(text.forward(tokenizer.encodeBatch([negative], promptEmbeds.size(1))))));
+    using text = CLIPTextModel.fromPretrained(partFolder(avatar, "text_encoder"), load);
+    const negativePromptEmbeds = scope(() =>
+      noGrad(() => keep(text.forward(tokenizer.encodeBatch([negative], promptEmbeds.size(1)).to(text.device)))),
+    );
     return { promptEmbeds, negativePromptEmbeds };
   } catch (error) {
     promptEmbeds.dispose();
@@ -158,7 +162,7 @@ export interface LoadedBody {
 }
 
 /** @throws {AnchorError} `NOT_TRAINED` when a part of the avatar's own is missing, `NEEDS_WEIGHTS` when a published one is */
-export function loadBody(avatar: Avatar): LoadedBody {
+export function loadBody(avatar: Avatar, load: LoadOptions = {}): LoadedBody {
   const made: Module[] = [];
   const own = <M extends Module>(model: M): M => {
     made.push(model);
@@ -171,9 +175,9 @@ export function loadBody(avatar: Avatar): LoadedBody {
     // Named in one sentence before the first is read.
     const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part)])) as Record<BodyPart, string>;
     return {
-      unet: own(UNet3DConditionModel.fromPretrained(folders.unet)),
-      controlnet: own(ControlNetModel.fromPretrained(folders.controlnet)),
-      vae: own(AutoencoderKL.fromPretrained(folders.vae)),
+      unet: own(UNet3DConditionModel.fromPretrained(folders.unet, load)),
+      controlnet: own(ControlNetModel.fromPretrained(folders.controlnet, load)),
+      vae: own(AutoencoderKL.fromPretrained(folders.vae, load)),
       scheduler: readConfig(join(folders.scheduler, "scheduler_config.json")) as Partial<SchedulerConfig>,
       dispose,
     };
@@ -184,7 +188,8 @@ export function loadBody(avatar: Avatar): LoadedBody {
 }
 
 /** `loadBody`'s VAE alone. */
-export const loadVae = (avatar: Avatar): AutoencoderKL => AutoencoderKL.fromPretrained(partFolder(avatar, "vae"));
+export const loadVae = (avatar: Avatar, load: LoadOptions = {}): AutoencoderKL =>
+  AutoencoderKL.fromPretrained(partFolder(avatar, "vae"), load);
 
 export function saveScheduler(folder: string, config: object): void {
   writeJson(join(folder, "scheduler", "scheduler_config.json"), { _class_name: "DDIMScheduler", ...config });

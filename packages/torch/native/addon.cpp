@@ -122,6 +122,7 @@ NAPI_MODULE_INIT() {
     addFunction(env, exports, "setThreads", setThreads);
     addCall(env, exports);
     addTensors(env, exports);
+    addDevice(env, exports);
   } catch (const std::exception& e) {
     napi_throw_error(env, "TORCH", e.what());
   } catch (const Pending&) {

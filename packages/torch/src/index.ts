@@ -59,5 +59,6 @@ export { cosine } from "./optim/schedules.ts";
 export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
 export { TorchFile } from "./io/torch-file.ts";
 export { engineInfo, setThreads } from "./engine.ts";
+export { autocast, cudaDevices, cudaMemory, resetPeakMemory, type DeviceMemory } from "./device.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */
 export * as ops from "./ops.gen.ts";

@@ -22,6 +22,11 @@ export interface Native {
   schema(op: number): string;
   call(op: number, discard: boolean, ...args: unknown[]): unknown;
   gradEnabled(enabled?: boolean): boolean;
+  /** Turns autocast on (a dtype's code) or off (−1); the state before. */
+  autocast(kind: "cpu" | "cuda", dtype: number): number;
+  cudaDevices(): number;
+  /** Bytes: allocated, peak allocated, reserved, peak reserved; null where this libtorch cannot tell. */
+  cudaMemory(device: number, reset: boolean): [number, number, number, number] | null;
   free(handles: Handle | Handle[]): void;
   live(): number;
   meta(t: Handle): number[];

@@ -1,10 +1,11 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { totalmem } from "node:os";
-import { backwardCheckpointed, Generator, keep, noGrad, scope, segment, type Tensor } from "@make-your-anchor/torch";
+import { autocast, backwardCheckpointed, Generator, keep, noGrad, scope, segment, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, DDPMScheduler, saveModel, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
+import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "../compute.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
 import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startFromNothing, startFromPublished } from "../models.ts";
@@ -15,7 +16,7 @@ import { plainGradients, trainLoop } from "./loop.ts";
 import { TrainingRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
-export interface TrainOptions extends WorkOptions {
+export interface TrainOptions extends WorkOptions, ComputeOptions {
   /** Time to train, about; default 20 unless `steps` is given. */
   minutes?: number;
   /** Steps of UNet and ControlNet; the VAE gets a third as many. */
@@ -28,6 +29,10 @@ export interface TrainResult {
   run: string;
   steps: { vae: number; body: number };
   seconds: number;
+  device: string;
+  precision: Precision;
+  /** Largest memory taken on the GPU, MiB; null on the CPU and where libtorch cannot tell. */
+  peakGpuMiB: number | null;
 }
 
 /** Trains an avatar's body model. Interrupted, the same call goes on where it stopped; the last part of the clip is never looked at. */
@@ -42,12 +47,17 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     if (v !== undefined && !(v > 0 && Number.isFinite(v)))
       throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
+  const compute = chooseCompute(o, "training");
+  const { device, precision } = compute;
   const n = avatar.info.heldOutFrom;
   const full = preset.models === null;
   const { unet, controlnet, vae, encoder } = preset.models === null ? startFromPublished() : startFromNothing(preset.models);
   let latents: LatentSource | undefined;
   let appearance: Tensor | undefined;
   try {
+    startPeak(compute);
+    if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
+    for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     // Only now that everything it needs is here.
     const runs = avatar.path("runs");
     let run = o.fresh ? undefined : TrainingRun.unfinished(runs);
@@ -71,7 +81,6 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
 
     let conditions: (indices: readonly number[]) => Tensor | Promise<Tensor>;
     if (full) {
-      requireMemory(unet.parameterCount + controlnet.parameterCount);
       latents = new PosteriorLatents(vae, avatar);
       // Too many to hold: read as they are needed.
       conditions = async (indices) => {
@@ -114,13 +123,13 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     /** The loss of a few of a batch's samples; everything random is drawn for the whole batch before. */
     const batchOf = async (indices: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<BodyBatch> => ({
       latents: await latents!.batch(indices, g),
-      noise,
+      noise: noGrad(() => noise.to(device)),
       timesteps,
       context: context.expand([indices.length, context.size(1), context.size(2)]),
       condition: await conditions(indices),
     });
     const models = { unet, controlnet, scheduler };
-    const asFloats = (b: BodyBatch): BodyBatch => ({ ...b, condition: b.condition.to("float32").div(255) });
+    const asFloats = (b: BodyBatch): BodyBatch => ({ ...b, condition: b.condition.to(device).to("float32").div(255) });
     const shape = latents.shape;
     await trainLoop({
       run,
@@ -155,8 +164,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
         try {
           if (!full) {
             const batch = await batchOf(indices, timesteps, noise, g);
-            owned.push(batch.latents, batch.context, batch.condition);
-            return plainGradients(() => bodyLoss(models, asFloats(batch)));
+            owned.push(batch.latents, batch.noise, batch.context, batch.condition);
+            return plainGradients(() => autocast(device, precision, () => bodyLoss(models, asFloats(batch))));
           }
           // One sample at a time, with checkpoints: at this size memory is what is short.
           let total = 0;
@@ -164,8 +173,11 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
             o.signal?.throwIfAborted();
             using one = noGrad(() => noise.narrow(0, k, 1));
             const batch = await batchOf([index], [timesteps[k]], one, g);
-            owned.push(batch.latents, batch.context, batch.condition);
-            total += backwardCheckpointed(() => segment([bodyLoss(models, asFloats(batch))], ([l]) => l.mul(1 / t.batch)));
+            owned.push(batch.latents, batch.noise, batch.context, batch.condition);
+            // The backward pass runs the segments again, in the same precision.
+            total += autocast(device, precision, () =>
+              backwardCheckpointed(() => segment([bodyLoss(models, asFloats(batch))], ([l]) => l.mul(1 / t.batch))),
+            );
           }
           return total;
         } finally {
@@ -196,6 +208,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       run: run.folder,
       steps: { vae: run.config.plan.vae.at(-1)?.total ?? 0, body: run.latest()!.step },
       seconds: (performance.now() - started) / 1000,
+      ...compute,
+      peakGpuMiB: peakGpuMiB(compute),
     };
   } finally {
     for (const m of [vae, encoder, unet, controlnet]) m.dispose();
@@ -242,8 +256,9 @@ const bytesPerParameter = 16;
 /** The VAE, a segment's activations, pictures and the program, GiB; see docs/design/full-size.md. */
 const besides = 2.5;
 
-/** Stops before the machine starts to swap. */
-function requireMemory(count: number): void {
+/** Stops before the machine starts to swap; on a GPU libtorch itself says when its memory is out. */
+function requireMemory(count: number, device: string): void {
+  if (device !== "cpu") return;
   const needed = (count * bytesPerParameter) / 2 ** 30 + besides;
   const total = totalmem() / 2 ** 30;
   if (total >= needed) return;

@@ -14,7 +14,8 @@ export interface LatentSource {
 
 /** Frames encoded at once. */
 const encodeBatch = 8;
-const pixels = (set: PictureSet, indices: readonly number[]): Tensor => set.batch(indices).to("float32").div(127.5).sub(1);
+const pixels = (set: PictureSet, indices: readonly number[], device: string): Tensor =>
+  set.batch(indices).to(device).to("float32").div(127.5).sub(1);
 
 /** All latents' means, scaled to unit variance: the scaling factor of a VAE trained on these very frames. */
 export class UnitLatents implements LatentSource {
@@ -26,7 +27,7 @@ export class UnitLatents implements LatentSource {
     const parts: Tensor[] = [];
     for (let i = 0; i < frames.length; i += encodeBatch) {
       const indices = Array.from({ length: Math.min(encodeBatch, frames.length - i) }, (_, k) => i + k);
-      parts.push(keep(scope(() => noGrad(() => vae.encode(pixels(frames, indices)).mean.clone()))));
+      parts.push(keep(scope(() => noGrad(() => vae.encode(pixels(frames, indices, vae.device)).mean.clone()))));
     }
     this.all = scope(() =>
       noGrad(() => {
@@ -40,7 +41,11 @@ export class UnitLatents implements LatentSource {
     this.shape = this.all.shape.slice(1);
   }
   batch(indices: readonly number[]): Tensor {
-    return scope(() => noGrad(() => keep(this.all.indexSelect(0, fromData(BigInt64Array.from(indices, BigInt), [indices.length])))));
+    return scope(() =>
+      noGrad(() =>
+        keep(this.all.indexSelect(0, fromData(BigInt64Array.from(indices, BigInt), [indices.length], { device: this.all.device }))),
+      ),
+    );
   }
   dispose(): void {
     this.all.dispose();
@@ -66,7 +71,7 @@ export class PosteriorLatents implements LatentSource {
     const picture = await PictureSet.load([this.avatar.frame(index)], this.avatar.info.resolution);
     const made = scope(() =>
       noGrad(() => {
-        const { mean, logvar } = this.vae.encode(pixels(picture, [0]));
+        const { mean, logvar } = this.vae.encode(pixels(picture, [0], this.vae.device));
         return { mean: keep(mean.clone()), logvar: keep(logvar.clone()) };
       }),
     );
@@ -77,7 +82,7 @@ export class PosteriorLatents implements LatentSource {
     const drawn: Tensor[] = [];
     for (const index of indices) {
       const posterior = await this.posterior(index);
-      drawn.push(keep(scope(() => noGrad(() => samplePosterior(posterior, g.randn(posterior.mean.shape))))));
+      drawn.push(keep(scope(() => noGrad(() => samplePosterior(posterior, g.randn(posterior.mean.shape).to(this.vae.device))))));
     }
     try {
       return scope(() => noGrad(() => keep(cat(drawn, 0).mul(this.vae.config.scaling_factor))));

@@ -85,7 +85,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
         .narrow(2, at.y, side)
         .narrow(3, at.x, side);
     });
-    return cat(parts, 0).to("float32").div(127.5).sub(1);
+    return cat(parts, 0).to(vae.device).to("float32").div(127.5).sub(1);
   };
   await trainLoop({
     ...o,
@@ -102,7 +102,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: P
       plainGradients(() => {
         const x = draw(g);
         const { mean, logvar } = vae.encode(x);
-        const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape));
+        const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape).to(vae.device));
         return vaeLoss(vae.decode(z), x, mean, logvar);
       }),
   });

@@ -1,9 +1,10 @@
 import { Option, type Command } from "commander";
 import { existsSync } from "node:fs";
 import { print, printJson } from "../terminal.ts";
+import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
 
-interface Options {
+interface Options extends ComputeFlags {
   motion?: string;
   conditions?: string;
   out?: string;
@@ -24,8 +25,7 @@ interface Options {
 }
 
 export function addAnimate(program: Command): void {
-  program
-    .command("animate <name>")
+  addComputeFlags(program.command("animate <name>"))
     .description("let the avatar perform a motion as video; interrupted, the same command goes on")
     .option("--motion <what>", "a motion file (.npz, .npy), another avatar, or a clip")
     .option("--conditions <folder>", "ready condition pictures instead of a motion")
@@ -69,6 +69,8 @@ export function addAnimate(program: Command): void {
           seed: o.seed,
           windowSize: o.window,
           windowOverlap: o.overlap,
+          device: o.device,
+          precision: o.precision,
           fresh: o.fresh,
           onProgress: c.onProgress,
           signal: c.signal,

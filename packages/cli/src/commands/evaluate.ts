@@ -1,16 +1,16 @@
 import type { Command } from "commander";
 import { print, printJson } from "../terminal.ts";
+import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
 
 export function addEvaluate(program: Command): void {
-  program
-    .command("evaluate <name>")
+  addComputeFlags(program.command("evaluate <name>"))
     .description("measure the avatar on the part of its clip it was never trained on, beside two baselines")
     .option("--steps <n>", "denoising steps", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--json", "print the result as JSON")
-    .action((name: string, o: { steps?: number; window?: number; overlap?: number; json?: boolean }) =>
+    .action((name: string, o: { steps?: number; window?: number; overlap?: number; json?: boolean } & ComputeFlags) =>
       run(o, async (c) => {
         const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
         const avatar = Avatar.open(avatarPath(name, c.home));
@@ -18,6 +18,8 @@ export function addEvaluate(program: Command): void {
           steps: o.steps,
           windowSize: o.window,
           windowOverlap: o.overlap,
+          device: o.device,
+          precision: o.precision,
           onProgress: c.onProgress,
           signal: c.signal,
         });

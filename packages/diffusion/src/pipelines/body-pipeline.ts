@@ -26,11 +26,11 @@ export interface BodySampling {
   frames: number;
   /** Condition picture of a frame, asked once each, in order; resized by PIL's Lanczos where its size differs. */
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
-  /** Appearance, `[1, M, C]`. */
+  /** Appearance, `[1, M, C]`, on any device. */
   promptEmbeds: Tensor;
   /** The other branch of the guidance, `[1, M, C]`; not needed where `guidanceScale` is 1. */
   negativePromptEmbeds?: Tensor;
-  /** Initial noise `[1, latent channels, 1, h, w]`, shared by all frames. */
+  /** Initial noise `[1, latent channels, 1, h, w]`, shared by all frames, on any device. */
   noise: Tensor;
   width: number;
   height: number;
@@ -89,8 +89,13 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   // A frame's result depends on one window further to the left with each step.
   const firstWindow = Math.max(0, Math.floor(firstFrame / stride) - (span - 1) * (steps + 1));
   const [, channels, , h, w] = o.noise.shape;
-  const noise = keep(noGrad(() => o.noise.reshape([1, channels, h, w])));
-  const context = keep(noGrad(() => (guided ? cat([o.negativePromptEmbeds!, o.promptEmbeds], 0) : o.promptEmbeds.clone()))); // [branches, M, C]
+  // Latents stay float32 whatever the networks compute in: their sums over steps and windows are cheap, and half precision shows there.
+  const noise = keep(scope(() => noGrad(() => o.noise.to("float32").to(unet.device).reshape([1, channels, h, w]))));
+  const context = keep(
+    scope(() =>
+      noGrad(() => (guided ? cat([o.negativePromptEmbeds!, o.promptEmbeds], 0) : o.promptEmbeds.clone()).to(unet.device).to(unet.dtype)),
+    ),
+  ); // [branches, M, C]
   const branches = guided ? 2 : 1;
 
   const segmentEnd = (s: number) => Math.min(o.frames, (s + 1) * stride);
@@ -158,7 +163,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const { from, to } = windows[v];
         const n = to - from;
         const x = latentsAt(k, from, to);
-        const input = branches === 2 ? cat([x, x], 0) : x.contiguous();
+        const input = (branches === 2 ? cat([x, x], 0) : x.contiguous()).to(unet.dtype);
         const t = fromData(
           BigInt64Array.from({ length: branches }, () => BigInt(timesteps[k])),
           [branches],
@@ -169,7 +174,10 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           scale: controlnetConditioningScale,
           frames: n,
         });
-        const predicted = unet.forwardFrames(input, n, t, context, residuals, { aliased: o.aliased ?? true }).chunk(branches, 0);
+        const predicted = unet
+          .forwardFrames(input, n, t, context, residuals, { aliased: o.aliased ?? true })
+          .to("float32")
+          .chunk(branches, 0);
 
         // Average over windows: this window's predictions join those carried over from the windows before.
         const carried = carries[k];
@@ -191,7 +199,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const mean = sums.map((s) => s.narrow(0, 0, done).div(divide));
         const output = branches === 2 ? mean[0].add(mean[1].sub(mean[0]).mul(guidanceScale)) : mean[0];
         const before = states[k].get(v) ?? [];
-        const stepNoise = sampler.noisy ? o.stepNoise!(k).expand([done, channels, h, w]) : undefined;
+        const stepNoise = sampler.noisy ? o.stepNoise!(k).to("float32").to(unet.device).expand([done, channels, h, w]) : undefined;
         const next = sampler.step(k, output, x.narrow(0, 0, done), before, stepNoise);
         if (k + 1 < steps) states[k + 1].set(v, next.state.map(keep));
         for (const t of before) t.dispose();
@@ -237,7 +245,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           const pixels = scope(() =>
             noGrad(() => {
               const z = next.narrow(0, i, 1).mul(1 / vae.config.scaling_factor);
-              return vae.decode(z).div(2).add(0.5).clamp(0, 1).floats();
+              return vae.decode(z.to(vae.dtype)).to("float32").div(2).add(0.5).clamp(0, 1).floats();
             }),
           );
           yield { index, pixels };

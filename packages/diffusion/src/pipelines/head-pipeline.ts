@@ -87,7 +87,7 @@ export function headInputs(
   const maskedImage = pixels.mul(mask);
   const f = vae.factor;
   const posterior = vae.encode(maskedImage);
-  const latents = posteriorNoise ? samplePosterior(posterior, posteriorNoise) : posterior.mean;
+  const latents = posteriorNoise ? samplePosterior(posterior, posteriorNoise.to(vae.device).to(vae.dtype)) : posterior.mean;
   return {
     mask,
     maskedImage,
@@ -128,7 +128,11 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
     return t;
   };
   const twice = (t: Tensor) => (guided ? cat([t, t], 0) : t);
-  const rows = (t: Tensor) => t.expand([n, t.size(1), t.size(2)]);
+  const rows = (t: Tensor) =>
+    t
+      .to(unet.device)
+      .to(unet.dtype)
+      .expand([n, t.size(1), t.size(2)]);
   try {
     const { further, context, embedded } = scope(() =>
       noGrad(() => {
@@ -136,29 +140,43 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
         const sized = o.conditions.map((c) => (c.width === width && c.height === height ? c : resizePil(c, width, height, "lanczos")));
         const condition = stack(sized, "condition").div(255).to(unet.device).to(unet.dtype);
         return {
-          further: own(twice(cat([maskLatents, maskedImageLatents], 1)).contiguous()),
+          further: own(
+            twice(cat([maskLatents, maskedImageLatents], 1))
+              .to(unet.dtype)
+              .contiguous(),
+          ),
           context: own(guided ? cat([rows(o.negativePromptEmbeds!), rows(o.promptEmbeds)], 0) : rows(o.promptEmbeds).contiguous()),
           embedded: own(twice(controlnet.condEmbedding.forward(condition))),
         };
       }),
     );
-    let x = scope(() => noGrad(() => own(o.noise.expand([n, channels, h, w]).clone())));
+    // Latents stay float32 whatever the networks compute in, as in the body pipeline.
+    let x = scope(() => noGrad(() => own(o.noise.to("float32").to(unet.device).expand([n, channels, h, w]).clone())));
     let state: SamplerState = [];
     for (const [k, timestep] of sampler.timesteps.entries()) {
       o.signal?.throwIfAborted();
       const before = x;
       x = scope(() =>
         noGrad(() => {
-          const input = twice(before);
+          const input = twice(before).to(unet.dtype);
           const t = fromData(
             BigInt64Array.from({ length: branches * n }, () => BigInt(timestep)),
             [branches * n],
             { device: unet.device },
           );
           const residuals = controlnet.forwardEmbedded(input, t, context, embedded, { scale: controlnetConditioningScale });
-          const predicted = unet.forward(cat([input, further], 1), t, context, residuals).chunk(branches, 0);
+          const predicted = unet
+            .forward(cat([input, further], 1), t, context, residuals)
+            .to("float32")
+            .chunk(branches, 0);
           const output = guided ? predicted[0].add(predicted[1].sub(predicted[0]).mul(guidanceScale)) : predicted[0];
-          const next = sampler.step(k, output, before, state, sampler.noisy ? o.stepNoise!(k).expand([n, channels, h, w]) : undefined);
+          const next = sampler.step(
+            k,
+            output,
+            before,
+            state,
+            sampler.noisy ? o.stepNoise!(k).to("float32").to(unet.device).expand([n, channels, h, w]) : undefined,
+          );
           for (const t of state) t.dispose();
           state = next.state.map(own);
           return own(next.sample);
@@ -169,7 +187,9 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
       o.onProgress?.(k + 1, steps);
       await breathe();
     }
-    return scope(() => noGrad(() => keep(vae.decode(x.div(vae.config.scaling_factor)).div(2).add(0.5).clamp(0, 1))));
+    return scope(() =>
+      noGrad(() => keep(vae.decode(x.div(vae.config.scaling_factor).to(vae.dtype)).to("float32").div(2).add(0.5).clamp(0, 1))),
+    );
   } finally {
     for (const t of owned) t.dispose();
   }

@@ -46,6 +46,9 @@ export class Linear extends Module {
   }
 }
 
+/** Under autocast what comes in is halved and a norm's weights are not: norms want the range, and some of libtorch's refuse the mixture. */
+const inOwnPrecision = (x: Tensor, weight: Tensor): Tensor => (x.dtype === weight.dtype ? x : x.to(weight.dtype));
+
 export class GroupNorm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter;
@@ -61,9 +64,10 @@ export class GroupNorm extends Module {
   }
   /** `[B, C, H, W]` → the same; with `frames`, `[B·F, C, H, W]` and statistics over the F frames of a sample together. */
   forward(x: Tensor, frames = 1): Tensor {
+    const y = inOwnPrecision(x, this.weight.value);
     return frames === 1
-      ? groupNorm(x, this.groups, this.weight.value, this.bias.value, this.eps)
-      : groupNormOverFrames(x, frames, this.groups, this.weight.value, this.bias.value, this.eps);
+      ? groupNorm(y, this.groups, this.weight.value, this.bias.value, this.eps)
+      : groupNormOverFrames(y, frames, this.groups, this.weight.value, this.bias.value, this.eps);
   }
 }
 
@@ -79,7 +83,7 @@ export class LayerNorm extends Module {
     this.eps = eps;
   }
   forward(x: Tensor): Tensor {
-    return layerNorm(x, this.weight.value, this.bias.value, this.eps);
+    return layerNorm(inOwnPrecision(x, this.weight.value), this.weight.value, this.bias.value, this.eps);
   }
 }
 

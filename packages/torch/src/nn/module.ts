@@ -6,6 +6,9 @@ import type { Generator } from "../create.ts";
 import type { Tensor } from "../tensor.ts";
 import * as ops from "../ops.gen.ts";
 
+/** c10::MemoryFormat's numbering. */
+const channelsLastFormat = 2;
+
 export type Init = (shape: readonly number[], generator: Generator) => Tensor;
 
 /**
@@ -156,6 +159,13 @@ export abstract class Module {
         if (t.dtype === target || t.device === target) continue;
         p.set(t.to(target));
       }
+    });
+    return this;
+  }
+  /** Lays every convolution's weight out channels last, which a GPU's half-precision kernels want; the numbers stay the same. */
+  channelsLast(): this {
+    noGrad(() => {
+      for (const p of this.parameters()) if (p.shape.length === 4) p.set(ops.contiguous(p.value, channelsLastFormat));
     });
     return this;
   }

@@ -34,8 +34,10 @@ export class AdamW {
     this.betas = options.betas ?? [0.9, 0.999];
     this.eps = options.eps ?? 1e-8;
     this.weightDecay = options.weightDecay ?? 0.01;
-    // On the CPU the fused kernel came with 2.4; on CUDA it needs its step counts on the device, which 2.x gives.
-    this.fused = ops.op._fused_adamw_.exists && (torchVersion[0] > 2 || torchVersion[1] >= 4);
+    // CUDA has the fused kernel from 2.0 on, the CPU from 2.4. It wants its step counts beside the weights.
+    const [major, minor] = torchVersion;
+    const onCpu = this.parameters.some(([, p]) => p.value.device === "cpu");
+    this.fused = ops.op._fused_adamw_.exists && (major > 2 || (major === 2 && (!onCpu || minor >= 4)));
     noGrad(() => {
       for (const [, p] of this.parameters) {
         this.m.push(keep(zerosLike(p.value)));
