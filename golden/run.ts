@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { scope, type DType } from "@make-your-anchor/torch";
 import { rotations, smplxForward } from "./cases/body.ts";
+import { bisenet, faceAlign, faceMask, scrfdDecode } from "./cases/face.ts";
 import { imageOps, stateDictKeys } from "./cases/files.ts";
 import { clipText, clipVision, controlnet, unet2d, unet3d, vae } from "./cases/networks.ts";
 import { bodyPipeline, headPipeline } from "./cases/pipelines.ts";
@@ -36,6 +37,10 @@ const runners: Record<string, Runner> = {
   train_head: { run: training, singleOnly: true },
   image_ops: { run: imageOps, owns: true, cpuOnly: true },
   state_dict_keys: { run: stateDictKeys, cpuOnly: true },
+  face_align: { run: faceAlign, owns: true, cpuOnly: true },
+  scrfd_decode: { run: scrfdDecode, owns: true, cpuOnly: true },
+  bisenet: { run: bisenet },
+  face_mask: { run: faceMask, cpuOnly: true },
   smplx_forward: { run: smplxForward, cpuOnly: true },
   rotations: { run: rotations, cpuOnly: true },
 };

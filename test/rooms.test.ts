@@ -10,7 +10,7 @@ const allowed: Record<string, readonly string[]> = {
   media: [],
   diffusion: ["torch", "media"],
   body: ["torch"],
-  face: ["media"],
+  face: ["torch", "media"],
   anchor: ["torch", "media", "diffusion", "body", "face"],
   cli: ["anchor"],
 };

@@ -7,7 +7,8 @@ import { bodyModel } from "./body-models.ts";
 export class ConditionRenderer {
   private readonly poser: Poser;
   private readonly raster: Rasteriser;
-  private readonly camera: MotionCamera;
+  /** At this renderer's size. */
+  readonly camera: MotionCamera;
 
   constructor(bodyModelName: string, camera: MotionCamera, size: number) {
     const data = bodyModel(bodyModelName);

@@ -74,3 +74,12 @@ export function pictureFiles(folder: string): string[] {
     .sort(natural.compare)
     .map((f) => join(folder, f));
 }
+
+/** Puts a finished folder in the place of another, which is there or not. */
+export function replaceFolder(from: string, to: string): void {
+  const old = `${to}.old`;
+  rmSync(old, { recursive: true, force: true });
+  if (existsSync(to)) renameSync(to, old);
+  renameSync(from, to);
+  rmSync(old, { recursive: true, force: true });
+}

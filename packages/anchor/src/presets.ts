@@ -24,6 +24,16 @@ export interface Preset {
     aliased: boolean;
     seed: number;
   };
+  /** The model of the head alone, which paints the face of a crop anew. */
+  head: {
+    /** Side of the crop, pixels. */
+    resolution: number;
+    /** Side of the mesh render that the condition crop is cut from. */
+    conditionSize: number;
+    models: Preset["models"];
+    sampling: Omit<Preset["sampling"], "aliased">;
+    training: Preset["training"];
+  };
   training: {
     batch: number;
     lr: number;
@@ -45,16 +55,24 @@ const miniBlocks = {
   attention_head_dim: 4,
 };
 
+const miniVae = { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 8, scaling_factor: 1 };
+const miniEncoder = { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 };
+const miniControlNet = { ...miniBlocks, in_channels: 8, conditioning_embedding_out_channels: [16, 32, 48] };
+const miniUp = { out_channels: 8, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] };
+const miniTraining = { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 };
+
+const fullTraining = { batch: 4, lr: 1e-5, vaeBatch: 0, vaeLr: 0, vaeShare: 0, emaDecay: 0, weightDecay: 1e-2, maxGradNorm: 1 };
+
 export const presets: Record<PresetName, Preset> = {
   // The same architecture, shrunk until two CPU cores train it in minutes. What differs and why: docs/design/mini.md.
   mini: {
     name: "mini",
     resolution: 128,
     models: {
-      unet: { ...miniBlocks, in_channels: 8, out_channels: 8, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] },
-      controlnet: { ...miniBlocks, in_channels: 8, conditioning_embedding_out_channels: [16, 32, 48] },
-      vae: { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_num_groups: 8, latent_channels: 8, scaling_factor: 1 },
-      imageEncoder: { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 },
+      unet: { ...miniBlocks, ...miniUp, in_channels: 8 },
+      controlnet: miniControlNet,
+      vae: miniVae,
+      imageEncoder: miniEncoder,
     },
     scheduler: {
       prediction_type: "v_prediction",
@@ -64,7 +82,19 @@ export const presets: Record<PresetName, Preset> = {
       set_alpha_to_one: true,
     },
     sampling: { steps: 4, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
-    training: { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 },
+    head: {
+      resolution: 64,
+      conditionSize: 256,
+      models: {
+        unet: { ...miniBlocks, ...miniUp, in_channels: 17 },
+        controlnet: miniControlNet,
+        vae: miniVae,
+        imageEncoder: miniEncoder,
+      },
+      sampling: { steps: 4, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, seed: 42 },
+      training: miniTraining,
+    },
+    training: miniTraining,
   },
   sd15: {
     name: "sd15",
@@ -72,6 +102,13 @@ export const presets: Record<PresetName, Preset> = {
     models: null,
     scheduler: {},
     sampling: { steps: 20, guidanceScale: 7.5, controlnetConditioningScale: 2, windowSize: 16, windowOverlap: 4, aliased: true, seed: 42 },
-    training: { batch: 4, lr: 1e-5, vaeBatch: 0, vaeLr: 0, vaeShare: 0, emaDecay: 0, weightDecay: 1e-2, maxGradNorm: 1 },
+    head: {
+      resolution: 256,
+      conditionSize: 512,
+      models: null,
+      sampling: { steps: 20, guidanceScale: 3.5, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, seed: 42 },
+      training: fullTraining,
+    },
+    training: fullTraining,
   },
 };

@@ -1,2 +1,20 @@
-export { createDetector, type Detector } from "./detector.ts";
-export { cocoNames, type Detection, type FaceLandmarks, type HandLandmarks, type PersonLandmarks, type Point } from "./landmarks.ts";
+export { createDetector, type Detector } from "./detect/detector.ts";
+export { cocoNames, type Detection, type FaceLandmarks, type HandLandmarks, type PersonLandmarks, type Point } from "./detect/landmarks.ts";
+export {
+  decodeScrfd,
+  scrfdInput,
+  scrfdStrides,
+  type ScrfdDecoding,
+  type ScrfdFace,
+  type ScrfdInput,
+  type ScrfdLevel,
+} from "./detect/scrfd.ts";
+export { alignFace, similarity, type Alignment } from "./align/align.ts";
+export { templates, type FivePoints, type TemplateName } from "./align/templates.ts";
+export { blendFace, pasteBack, plateMask, type PasteOptions } from "./paste/paste.ts";
+export { BiSeNet } from "./parse/bisenet.ts";
+export { maskOfLabels, partsOfLabels, SoftErosion } from "./parse/mask.ts";
+export { fivePoints, innerCount, type XY } from "./align/five-points.ts";
+export { chooseFace, cosine, lastSeenOf, type LastSeen } from "./detect/choose.ts";
+export { convexHull, faceOutline, insideOutline, outlineMask } from "./mask/landmark-mask.ts";
+export { FaceTrack, type FaceSight, type FaceState, type TrackedFace, type TrackOptions } from "./track/face-track.ts";

@@ -86,13 +86,9 @@ for (const line of wanted) {
   if (!schema) continue;
   const { args, result, inPlace } = parse(schema);
   const id = overload ? `${name}_${overload}` : name;
-  const parameters = args.map((a) => `${safe(a.name)}${a.optional ? "?" : ""}: ${tsType(a.type)}`);
-  // TypeScript wants optional parameters last; schemas with `*` sometimes do not.
-  let seen = false;
-  args.forEach((a, i) => {
-    if (a.optional) seen = true;
-    else if (seen) parameters[i] = parameters[i].replace(":", "!:"); // shows up as a syntax error in the check
-  });
+  // TypeScript wants optional parameters last: before a required one they are given, if only as null.
+  const lastRequired = args.findLastIndex((a) => !a.optional);
+  const parameters = args.map((a, i) => `${safe(a.name)}${a.optional && i > lastRequired ? "?" : ""}: ${tsType(a.type)}`);
   const passed = args.map((a) => {
     const what = `"${name}(${a.name})"`;
     if (a.type === "Tensor") return `h(${safe(a.name)}, ${what})`;

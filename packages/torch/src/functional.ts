@@ -19,6 +19,15 @@ export const avgPool2d = (x: Tensor, size: number): Tensor => ops.avg_pool2d(x, 
 /** Twice the height and width (or exactly `size`) by repeating pixels. `x` `[B, C, H, W]`. */
 export const upsampleNearest = (x: Tensor, size?: readonly [number, number]): Tensor =>
   size ? ops.upsample_nearest2d(x, size) : ops.upsample_nearest2d(x, [x.size(2) * 2, x.size(3) * 2], 2, 2);
+/** To `size` by bilinear interpolation; `alignCorners` puts the first and last samples on each other. `x` `[B, C, H, W]`. */
+export const upsampleBilinear = (x: Tensor, size: readonly [number, number], alignCorners = false): Tensor =>
+  ops.upsample_bilinear2d(x, size, alignCorners);
+/** Largest value of each window. `x` `[B, C, H, W]`. */
+export const maxPool2d = (x: Tensor, size: number, { stride = size, padding = 0 } = {}): Tensor =>
+  ops.max_pool2d(x, [size, size], [stride, stride], [padding, padding]);
+/** Normalisation by given statistics (evaluation mode). `x` `[B, C, H, W]`, the rest `[C]`. */
+export const batchNorm = (x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: number): Tensor =>
+  ops.batch_norm(x, weight, bias, mean, variance, false, 0, eps, true);
 export const conv2d = (x: Tensor, weight: Tensor, bias: Tensor | null, stride: number, padding: number): Tensor =>
   ops.conv2d(x, weight, bias, [stride, stride], [padding, padding]);
 export const groupNorm = (x: Tensor, groups: number, weight: Tensor | null, bias: Tensor | null, eps: number): Tensor =>

@@ -22,6 +22,9 @@ export {
   assertFinite,
   attention,
   avgPool2d,
+  batchNorm,
+  maxPool2d,
+  upsampleBilinear,
   cat,
   conv2d,
   embedding,
@@ -51,7 +54,7 @@ export {
   type LoadOptions,
   type StateDictSource,
 } from "./nn/module.ts";
-export { Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
+export { BatchNorm2d, Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
 export { backwardCheckpointed, segment } from "./checkpoint.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
 export { clipGradNorm } from "./optim/clip.ts";

@@ -34,6 +34,7 @@ export const op = {
   atan2: new Operator("aten::atan2", ""),
   avg_pool2d: new Operator("aten::avg_pool2d", ""),
   baddbmm: new Operator("aten::baddbmm", ""),
+  batch_norm: new Operator("aten::batch_norm", ""),
   bmm: new Operator("aten::bmm", ""),
   cat: new Operator("aten::cat", ""),
   chunk: new Operator("aten::chunk", ""),
@@ -92,6 +93,7 @@ export const op = {
   masked_fill_Scalar: new Operator("aten::masked_fill", "Scalar"),
   matmul: new Operator("aten::matmul", ""),
   max: new Operator("aten::max", ""),
+  max_pool2d: new Operator("aten::max_pool2d", ""),
   maximum: new Operator("aten::maximum", ""),
   mean: new Operator("aten::mean", ""),
   mean_dim: new Operator("aten::mean", "dim"),
@@ -274,6 +276,10 @@ export const avg_pool2d = (self: Tensor, kernel_size: readonly number[] | number
 /** `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
 export const baddbmm = (self: Tensor, batch1: Tensor, batch2: Tensor, beta?: Scalar, alpha?: Scalar): Tensor =>
   wrap(native.call(op.baddbmm.index, false, h(self, "baddbmm(self)"), h(batch1, "baddbmm(batch1)"), h(batch2, "baddbmm(batch2)"), beta, alpha));
+
+/** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
+export const batch_norm = (input: Tensor, weight: Tensor | null, bias: Tensor | null, running_mean: Tensor | null, running_var: Tensor | null, training: boolean, momentum: number, eps: number, cudnn_enabled: boolean): Tensor =>
+  wrap(native.call(op.batch_norm.index, false, h(input, "batch_norm(input)"), hOptional(weight, "batch_norm(weight)"), hOptional(bias, "batch_norm(bias)"), hOptional(running_mean, "batch_norm(running_mean)"), hOptional(running_var, "batch_norm(running_var)"), training, momentum, eps, cudnn_enabled));
 
 /** `aten::bmm(Tensor self, Tensor mat2) -> Tensor` */
 export const bmm = (self: Tensor, mat2: Tensor): Tensor =>
@@ -506,6 +512,10 @@ export const matmul = (self: Tensor, other: Tensor): Tensor =>
 /** `aten::max(Tensor self) -> Tensor` */
 export const max = (self: Tensor): Tensor =>
   wrap(native.call(op.max.index, false, h(self, "max(self)")));
+
+/** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
+export const max_pool2d = (self: Tensor, kernel_size: readonly number[] | number, stride?: readonly number[] | number, padding?: readonly number[] | number, dilation?: readonly number[] | number, ceil_mode?: boolean): Tensor =>
+  wrap(native.call(op.max_pool2d.index, false, h(self, "max_pool2d(self)"), kernel_size, stride, padding, dilation, ceil_mode));
 
 /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
 export const maximum = (self: Tensor, other: Tensor): Tensor =>

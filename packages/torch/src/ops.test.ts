@@ -450,6 +450,22 @@ add(
   [0, 16].flatMap((c) => [0, 2, 8, 10].map((o) => mean([0, 1, 4, 5].map((k) => image[c + o + k])))),
 );
 add(
+  "max_pool2d",
+  [[image, [1, 2, 4, 4]]],
+  (x) => ops.max_pool2d(x, [2, 2], [2, 2], [0, 0]),
+  [0, 16].flatMap((c) => [0, 2, 8, 10].map((o) => Math.max(...[0, 1, 4, 5].map((k) => image[c + o + k])))),
+);
+add(
+  "batch_norm",
+  [
+    [image, [1, 2, 4, 4]],
+    [[1, 2], [2]],
+    [[0.1, 0.2], [2]],
+  ],
+  (x, w, b) => ops.batch_norm(x, w, b, f64([0.3, -0.2], [2]), f64([0.5, 2], [2]), false, 0, 1e-5, true),
+  image.map((x, i) => (i < 16 ? (x - 0.3) / Math.sqrt(0.5 + 1e-5) + 0.1 : (2 * (x + 0.2)) / Math.sqrt(2 + 1e-5) + 0.2)),
+);
+add(
   "upsample_nearest2d",
   [[A.slice(0, 4), [1, 1, 2, 2]]],
   (x) => ops.upsample_nearest2d(x, [4, 4], 2, 2),

@@ -1,16 +1,18 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
-import { existsSync, renameSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { totalmem } from "node:os";
-import { autocast, backwardCheckpointed, Generator, keep, noGrad, scope, segment, type Tensor } from "@make-your-anchor/torch";
+import { autocast, backwardCheckpointed, Generator, keep, noGrad, segment, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, DDPMScheduler, saveModel, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "../compute.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
+import { replaceFolder } from "../files.ts";
 import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startFromNothing, startFromPublished } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
+import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
 import { TrainingRun } from "./run.ts";
@@ -60,7 +62,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     // Only now that everything it needs is here.
     const runs = avatar.path("runs");
-    let run = o.fresh ? undefined : TrainingRun.unfinished(runs);
+    let run = o.fresh ? undefined : TrainingRun.unfinished(runs, "body");
     run ??= TrainingRun.create(runs, {
       target: "body",
       preset: preset.name,
@@ -216,39 +218,6 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     latents?.dispose();
     appearance?.dispose();
   }
-}
-
-function replaceFolder(from: string, to: string): void {
-  const old = `${to}.old`;
-  rmSync(old, { recursive: true, force: true });
-  if (existsSync(to)) renameSync(to, old);
-  renameSync(from, to);
-  rmSync(old, { recursive: true, force: true });
-}
-
-/** Every frame once an epoch, in an order of its own. */
-function batchIndices(n: number, batch: number, step: number, seed: number): number[] {
-  const out: number[] = [];
-  for (let k = step * batch; k < (step + 1) * batch; k++) {
-    const epoch = Math.floor(k / n);
-    if (order?.epoch !== epoch || order.n !== n || order.seed !== seed) {
-      using g = new Generator(seed * 7919 + epoch);
-      order = { epoch, n, seed, indices: scope(() => Array.from(g.randperm(n).data(), Number)) };
-    }
-    out.push(order.indices[k % n]);
-  }
-  return out;
-}
-let order: { epoch: number; n: number; seed: number; indices: number[] } | undefined;
-
-/** One timestep a sample, as the original draws them. */
-const uniformTimesteps = (g: Generator, batch: number, count: number): number[] =>
-  scope(() => Array.from(g.rand([batch]).floats(), (x) => Math.min(count - 1, Math.floor(x * count))));
-
-/** One timestep a sample, spread over the batch (one in each of `batch` strata), leaning to the noisy end, where the picture is decided. */
-function stratifiedTimesteps(g: Generator, batch: number, count: number): number[] {
-  const u = scope(() => g.rand([batch]).floats());
-  return Array.from(u, (x, b) => Math.min(count - 1, Math.floor(((b + x) / batch) ** 0.7 * count)));
 }
 
 /** Bytes a trained number takes: itself, its gradient and two moments, float32. */

@@ -15,7 +15,7 @@ import {
 } from "@make-your-anchor/torch";
 import { AnchorError } from "../errors.ts";
 import type { WorkOptions } from "../progress.ts";
-import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
+import type { Checkpoint, Phase, Plan, TrainingRun } from "./run.ts";
 
 /** Exponential moving average of weights. */
 export class Ema {
@@ -66,7 +66,7 @@ export const plainGradients = (loss: () => Tensor): number =>
 
 export interface LoopOptions extends WorkOptions {
   run: TrainingRun;
-  phase: "vae" | "body";
+  phase: Phase;
   stage: string;
   /** Every weight that is trained, by name. */
   parameters: readonly (readonly [string, Parameter])[];

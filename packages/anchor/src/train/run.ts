@@ -6,7 +6,7 @@ import { AnchorError } from "../errors.ts";
 import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
 
 export interface RunConfig {
-  target: "body";
+  target: "body" | "head";
   preset: string;
   /** How many steps each part was planned to take, from which step on: the schedule depends on it, and a resumed run must follow the same one. */
   plan: { vae: Plan; body: Plan };
@@ -18,9 +18,12 @@ export interface RunConfig {
 /** Total steps, as planned at a step; a later entry replaces the one before. */
 export type Plan = { step: number; total: number }[];
 
+/** Parts of a run, in their order: the VAE, then UNet and ControlNet of what is trained. */
+export type Phase = "vae" | "body" | "head";
+
 /** Where a part of a run stands. */
 export interface Checkpoint {
-  phase: "vae" | "body";
+  phase: Phase;
   /** Steps done. */
   step: number;
   folder: string;
@@ -48,13 +51,14 @@ export class TrainingRun {
     return run;
   }
 
-  /** The newest run that was not finished. */
-  static unfinished(runs: string): TrainingRun | undefined {
+  /** The newest run of a target, if it was not finished. */
+  static unfinished(runs: string, target: RunConfig["target"]): TrainingRun | undefined {
     if (!existsSync(runs)) return undefined;
     for (const name of readdirSync(runs).sort().reverse()) {
       const path = join(runs, name, "config.json");
       if (!existsSync(path)) continue;
       const config = readJson(path) as RunConfig;
+      if (config.target !== target) continue;
       return config.finished ? undefined : new TrainingRun(join(runs, name), config);
     }
     return undefined;
@@ -101,14 +105,14 @@ export class TrainingRun {
     const root = join(this.folder, "checkpoints");
     if (!existsSync(root)) return undefined;
     const all = readdirSync(root).flatMap((name): Checkpoint[] => {
-      const m = /^(vae|body)-(\d+)$/.exec(name);
-      return m ? [{ phase: m[1] as "vae" | "body", step: Number(m[2]), folder: join(root, name) }] : [];
+      const m = /^(vae|body|head)-(\d+)$/.exec(name);
+      return m ? [{ phase: m[1] as Phase, step: Number(m[2]), folder: join(root, name) }] : [];
     });
-    return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : a.phase === "body" ? -1 : 1))[0];
+    return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : a.phase === "vae" ? 1 : -1))[0];
   }
 
   /** Writes a checkpoint under another name and renames it: a crash leaves the one before. */
-  saveCheckpoint(phase: Checkpoint["phase"], step: number, files: Record<string, ReadonlyMap<string, Tensor>>): void {
+  saveCheckpoint(phase: Phase, step: number, files: Record<string, ReadonlyMap<string, Tensor>>): void {
     const root = join(this.folder, "checkpoints");
     const name = `${phase}-${step}`;
     const temporary = join(root, `.${name}.tmp`);
@@ -126,7 +130,7 @@ export class TrainingRun {
       .filter((n) => n.startsWith(`${phase}-`))
       .sort((a, b) => Number(b.split("-")[1]) - Number(a.split("-")[1]));
     for (const old of mine.slice(kept)) rmSync(join(root, old), { recursive: true, force: true });
-    if (phase === "body")
+    if (phase !== "vae")
       for (const old of readdirSync(root)) if (old.startsWith("vae-")) rmSync(join(root, old), { recursive: true, force: true });
   }
 

@@ -14,6 +14,7 @@ import type { AutoencoderKL } from "../models/autoencoder-kl.ts";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet3DConditionModel } from "../models/unet-2d-condition.ts";
 import type { Sampler, SamplerState } from "../schedulers/run.ts";
+import { headInputs } from "./head-pipeline.ts";
 import { overlapWindows } from "./windows.ts";
 
 export interface BodyModels {
@@ -49,11 +50,21 @@ export interface BodySampling {
   firstFrame?: number;
   /** Mid block sees the last down residual, as the original's inference and unlike its training. Default true. */
   aliased?: boolean;
+  /**
+   * Paints a part of given pictures anew (an inpainting UNet of 2·C + 1 input channels): picture and mask of a frame, of the video's size,
+   * asked once each, in order, after its condition. The mask is black where it is to be painted, as in `sampleHead`.
+   */
+  inpaint?: (frame: number) => Inpainting | Promise<Inpainting>;
   signal?: AbortSignal;
   /** Called after each window of each step. */
   onProgress?: (done: number, total: number) => void;
   /** Latents `[n, C, h, w]` of frames `from` … after step `step`; not owned by the callee. */
   onLatents?: (step: number, from: number, latents: Tensor) => void;
+}
+
+export interface Inpainting {
+  image: RgbImage;
+  mask: RgbImage;
 }
 
 export interface SampledFrame {
@@ -80,6 +91,12 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   const guided = guidanceScale !== 1;
   expectShape("noise", o.noise, [1, vae.config.latent_channels, 1, o.height / vae.factor, o.width / vae.factor]);
   if (guided && !o.negativePromptEmbeds) throw new TorchError("GUIDANCE", "guidance needs negativePromptEmbeds, or a guidanceScale of 1");
+  const wanted = vae.config.latent_channels * (o.inpaint ? 2 : 1) + (o.inpaint ? 1 : 0);
+  if (unet.config.in_channels !== wanted)
+    throw new TorchError(
+      "CONFIG",
+      `the UNet: expected in_channels ${wanted}${o.inpaint ? " (an inpainting model)" : ""}, got ${unet.config.in_channels}`,
+    );
   const windows = overlapWindows(o.frames, windowSize, windowOverlap);
   const stride = windowSize - windowOverlap;
   const span = Math.ceil(windowSize / stride); // segments a window covers
@@ -106,6 +123,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   const carries: (Carry | undefined)[] = timesteps.map(() => undefined);
   const conditions = new Map<number, Uint8Array>();
   const embedded = new Map<number, Tensor>();
+  /** Mask and masked picture as latents, `[1, C + 1, h, w]`, by frame. */
+  const further = new Map<number, Tensor>();
   const bytesPerEmbedded = (controlnet.config.block_out_channels[0] * h * w * 4) as number;
   const cacheEmbedded = bytesPerEmbedded * (steps + span) * stride * (span - 1 || 1) < embeddedBudget;
 
@@ -113,7 +132,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
     for (const level of levels) for (const t of level.values()) t.dispose();
     for (const level of states) for (const state of level.values()) for (const t of state) t.dispose();
     for (const c of carries) for (const t of c?.sums ?? []) t.dispose();
-    for (const t of embedded.values()) t.dispose();
+    for (const t of [...embedded.values(), ...further.values()]) t.dispose();
     noise.dispose();
     context.dispose();
   };
@@ -164,6 +183,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const n = to - from;
         const x = latentsAt(k, from, to);
         const input = (branches === 2 ? cat([x, x], 0) : x.contiguous()).to(unet.dtype);
+        const beside = [...Array(o.inpaint ? n : 0).keys()].map((i) => further.get(from + i)!);
+        const seen = beside.length > 0 ? cat([input, cat(branches === 2 ? [...beside, ...beside] : beside, 0)], 1) : input;
         const t = fromData(
           BigInt64Array.from({ length: branches }, () => BigInt(timesteps[k])),
           [branches],
@@ -175,7 +196,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           frames: n,
         });
         const predicted = unet
-          .forwardFrames(input, n, t, context, residuals, { aliased: o.aliased ?? true })
+          .forwardFrames(seen, n, t, context, residuals, { aliased: o.aliased ?? true })
           .to("float32")
           .chunk(branches, 0);
 
@@ -219,6 +240,16 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           asked,
           (picture.width === o.width && picture.height === o.height ? picture : resizePil(picture, o.width, o.height, "lanczos")).data,
         );
+        if (o.inpaint) {
+          const { image, mask } = await o.inpaint(asked);
+          const latents = scope(() =>
+            noGrad(() => {
+              const { maskLatents, maskedImageLatents } = headInputs(vae, [image], [mask]);
+              return keep(cat([maskLatents, maskedImageLatents], 1).to(unet.device).to(unet.dtype));
+            }),
+          );
+          further.set(asked, latents);
+        }
       }
       for (let k = 0; k < steps; k++) {
         const v = tick - k * (span - 1);
@@ -241,6 +272,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           conditions.delete(index);
           embedded.get(index)?.dispose();
           embedded.delete(index);
+          further.get(index)?.dispose();
+          further.delete(index);
           if (index < firstFrame) continue;
           const pixels = scope(() =>
             noGrad(() => {

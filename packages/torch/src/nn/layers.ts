@@ -1,5 +1,5 @@
 /** Layers under the parameter names torch gives them: `weight` and `bias`. */
-import { conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
+import { batchNorm, conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
 import type { Tensor } from "../tensor.ts";
 import { constant, Module, normal, uniformFanIn, type Parameter } from "./module.ts";
 
@@ -68,6 +68,28 @@ export class GroupNorm extends Module {
     return frames === 1
       ? groupNorm(y, this.groups, this.weight.value, this.bias.value, this.eps)
       : groupNormOverFrames(y, frames, this.groups, this.weight.value, this.bias.value, this.eps);
+  }
+}
+
+/** Batch normalisation in evaluation mode: by the statistics it was trained to. */
+export class BatchNorm2d extends Module {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+  readonly runningMean: Parameter;
+  readonly runningVar: Parameter;
+  readonly eps: number;
+
+  constructor(channels: number, eps = 1e-5) {
+    super();
+    this.weight = this.param("weight", [channels], constant(1));
+    this.bias = this.param("bias", [channels], constant(0));
+    this.runningMean = this.param("running_mean", [channels], constant(0));
+    this.runningVar = this.param("running_var", [channels], constant(1));
+    this.eps = eps;
+  }
+  /** `[B, C, H, W]` → the same. */
+  forward(x: Tensor): Tensor {
+    return batchNorm(x, this.weight.value, this.bias.value, this.runningMean.value, this.runningVar.value, this.eps);
   }
 }
 

@@ -15,6 +15,8 @@ export interface FaceLandmarks {
   inner: Point[];
   /** Left and right iris of the subject, or undefined. */
   irises?: [Point, Point];
+  /** What the face looks like as numbers, where asked for: compare by `cosine`. */
+  descriptor?: Float32Array;
 }
 
 export interface HandLandmarks {

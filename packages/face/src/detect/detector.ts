@@ -18,10 +18,14 @@ interface Pending {
 /**
  * Starts the default detector.
  * @param options.workers pictures looked at side by side; default one a core, at most four
+ * @param options.describe faces get a `descriptor` to tell people apart; default false
  */
-export function createDetector(options: { workers?: number } = {}): Detector {
+export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector {
   const count = options.workers ?? Math.min(4, availableParallelism());
-  const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
+  const workers = Array.from(
+    { length: count },
+    () => new Worker(new URL("./detector-worker.ts", import.meta.url), { workerData: { describe: options.describe ?? false } }),
+  );
   const pending: Map<number, Pending>[] = workers.map(() => new Map());
   let next = 0;
   let failed: Error | undefined;

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import {
   meshToInner,
   cocoNames,
@@ -28,7 +28,14 @@ interface Keypoint {
   score: number;
 }
 interface HumanResult {
-  face: { score: number; boxScore: number; faceScore: number; box: [number, number, number, number]; mesh: [number, number, number][] }[];
+  face: {
+    score: number;
+    boxScore: number;
+    faceScore: number;
+    box: [number, number, number, number];
+    mesh: [number, number, number][];
+    embedding?: number[];
+  }[];
   body: { score: number; box: [number, number, number, number]; keypoints: Keypoint[] }[];
   hand: { score: number; boxScore: number; box: [number, number, number, number]; keypoints: [number, number, number][] }[];
 }
@@ -63,7 +70,7 @@ const engine = new Human({
     detector: { rotation: false, maxDetected: 4, minConfidence: 0.3, return: false },
     mesh: { enabled: true },
     iris: { enabled: true },
-    description: { enabled: false },
+    description: { enabled: (workerData as { describe: boolean }).describe, minConfidence: 0 },
     emotion: { enabled: false },
     attention: { enabled: false },
   },
@@ -81,7 +88,8 @@ function assemble(result: HumanResult): Detection {
     .map((f) => {
       const score = f.faceScore || f.boxScore || f.score;
       const at = (i: number): Point => ({ x: f.mesh[i][0], y: f.mesh[i][1], score });
-      return { score, box: f.box, inner: meshToInner.map(at), irises: f.mesh.length >= 478 ? [at(473), at(468)] : undefined };
+      const descriptor = f.embedding && f.embedding.length > 0 ? Float32Array.from(f.embedding) : undefined;
+      return { score, descriptor, box: f.box, inner: meshToInner.map(at), irises: f.mesh.length >= 478 ? [at(473), at(468)] : undefined };
     });
   const bodies = result.body.map((b) =>
     cocoNames.map((name): Point | undefined => {

@@ -1,0 +1,95 @@
+/** An avatar's head crops: `heads/` with aligned pictures, condition crops, masks and the transforms they were cut by. */
+import { existsSync, rmSync, statSync } from "node:fs";
+import { loadMotion, readNpz, writeNpz } from "@make-your-anchor/body";
+import { FaceTrack, type FaceState } from "@make-your-anchor/face";
+import { readImage, writePng } from "@make-your-anchor/media";
+import type { Avatar } from "../avatar.ts";
+import { ConditionRenderer } from "../conditions.ts";
+import { AnchorError } from "../errors.ts";
+import { frameName, makeFolder, readJson, writeJson } from "../files.ts";
+import { presets } from "../presets.ts";
+import type { WorkOptions } from "../progress.ts";
+import { headCrop } from "./crops.ts";
+import { meshSight } from "./sight.ts";
+
+export interface HeadsReport {
+  /** Side of the crops, pixels. */
+  size: number;
+  /** How many frames' faces were seen, bridged, or left alone and why. */
+  states: Partial<Record<FaceState, number>>;
+  /** Frames that have a crop, in order. */
+  frames: number[];
+}
+
+interface HeadsFile extends HeadsReport {
+  madeFrom: string;
+}
+
+const kinds = ["aligned", "conditions", "masks"] as const;
+
+export const headPath = (avatar: Avatar, kind: (typeof kinds)[number], frame: number): string =>
+  avatar.path("heads", kind, frameName(frame));
+
+/** Cuts the heads out of the clip's frames; what is there and still fits is kept. */
+export async function prepareHeads(avatar: Avatar, o: WorkOptions = {}): Promise<HeadsReport> {
+  const { head } = presets[avatar.info.preset];
+  const { frames, resolution } = avatar.info;
+  const stamp = `${head.resolution} of ${frames} frames, motion ${statSync(avatar.motionPath).size} ${statSync(avatar.motionPath).mtimeMs}`;
+  const path = avatar.path("heads", "heads.json");
+  if (existsSync(path)) {
+    const found = readJson(path) as HeadsFile;
+    if (found.madeFrom === stamp) return found;
+  }
+  rmSync(avatar.path("heads"), { recursive: true, force: true });
+  for (const kind of kinds) makeFolder(avatar.path("heads", kind));
+  const motion = loadMotion(avatar.motionPath);
+  const small = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, resolution);
+  const large = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, head.conditionSize);
+  const report: HeadsReport = { size: head.resolution, states: {}, frames: [] };
+  const matrices = new Float32Array(frames * 6);
+  try {
+    const track = new FaceTrack((i) => meshSight(small, motion, i), frames, { size: head.resolution });
+    for (let i = 0; i < frames; i++) {
+      o.signal?.throwIfAborted();
+      const face = await track.at(i);
+      report.states[face.state] = (report.states[face.state] ?? 0) + 1;
+      if (face.matrix) {
+        const crop = headCrop(await readImage(avatar.frame(i)), large.render(motion, i), face, head.resolution);
+        await writePng(headPath(avatar, "aligned", i), crop.image);
+        await writePng(headPath(avatar, "conditions", i), crop.condition);
+        await writePng(headPath(avatar, "masks", i), crop.mask);
+        matrices.set(face.matrix, i * 6);
+        report.frames.push(i);
+      }
+      o.onProgress?.({ stage: "cutting out heads", done: i + 1, total: frames });
+    }
+  } finally {
+    small.dispose();
+    large.dispose();
+  }
+  writeNpz(avatar.path("heads", "transforms.npz"), new Map([["matrix", { shape: [frames, 2, 3], data: matrices }]]));
+  writeJson(path, { ...report, madeFrom: stamp } satisfies HeadsFile);
+  return report;
+}
+
+/** Frame → crop matrices of the frames that have a crop. */
+export function headTransforms(avatar: Avatar): Float32Array {
+  const file = readNpz(avatar.path("heads", "transforms.npz"));
+  return Float32Array.from(file.get("matrix")!.data);
+}
+
+/** Crops of the part of the clip that may be trained on. @throws {AnchorError} `NO_FACE` where there are too few */
+export function trainingHeads(avatar: Avatar, report: HeadsReport): number[] {
+  const usable = report.frames.filter((i) => i < avatar.info.heldOutFrom);
+  if (usable.length < fewest) {
+    const why = Object.entries(report.states)
+      .map(([state, n]) => `${n} ${state}`)
+      .join(", ");
+    throw new AnchorError(
+      "NO_FACE",
+      `${avatar.info.name}: the face is to be seen in ${usable.length} of the clip's frames (${why}), at least ${fewest} are needed: use a clip in which the person faces the camera`,
+    );
+  }
+  return usable;
+}
+const fewest = 8;
