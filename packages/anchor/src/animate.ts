@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
+import type { FaceState } from "@make-your-anchor/face";
 import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anchor/media";
 import { fitMotion } from "@make-your-anchor/body";
 import { Avatar, toolVersion } from "./avatar.ts";
@@ -13,6 +14,9 @@ import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
 import { filesOf } from "./hub/cache.ts";
 import { generateFrames, type GenerateOptions } from "./generate.ts";
+import { paintHeads, paintingSteps, type PaintOptions } from "./head/paint.ts";
+import { motionHeads, pictureHeads, type HeadSource } from "./head/source.ts";
+import type { Model } from "./models.ts";
 import { observeClip, observedSize } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 import { retarget } from "./retarget.ts";
@@ -41,6 +45,10 @@ export interface AnimateOptions extends WorkOptions, ComputeOptions {
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
+  /** Paints the face anew where a head model is trained. Default true. */
+  face?: boolean;
+  /** `"perFrame"` paints each face by itself, as the original does. */
+  faceTemporal?: PaintOptions["temporal"];
   /** Renders every frame anew. */
   fresh?: boolean;
 }
@@ -60,6 +68,8 @@ export interface AnimateResult {
   precision: Precision;
   /** Largest memory taken on the GPU while rendering, MiB; null on the CPU and where libtorch cannot tell. */
   peakGpuMiB: number | null;
+  /** How many frames' faces were painted (found, bridged), or left as they were and why; null without a head stage. */
+  faces: Partial<Record<FaceState, number>> | null;
   notes: string[];
 }
 
@@ -68,6 +78,8 @@ interface Source {
   fps: number;
   audio?: string;
   condition: (i: number) => RgbImage | Promise<RgbImage>;
+  /** Where the head stage finds faces. */
+  heads: (bodyFrame: (i: number) => Promise<RgbImage>) => HeadSource;
   /** What the frames depend on. */
   identity: string;
   notes: string[];
@@ -89,6 +101,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
       frames: files.length,
       fps: o.fps ?? avatar.info.fps,
       condition: (i) => readImage(files[i]),
+      heads: (bodyFrame) => pictureHeads(avatar, (i) => readImage(files[i]), bodyFrame),
       identity: `conditions ${resolve(o.conditions)} ${marks}`,
       notes: [],
       dispose: () => {},
@@ -142,18 +155,25 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
     fps: avatar.info.fps,
     audio,
     condition: (i) => renderer.render(placed, i, { betas: own.betas }),
+    heads: () => motionHeads(avatar, placed, own.betas),
     identity: `motion ${hash.digest("hex")}`,
     notes,
     dispose: () => renderer.dispose(),
   };
 }
 
-const weightsMark = (avatar: Avatar): string =>
+const weightsMark = (avatar: Avatar, model: Model): string =>
   ["unet", "controlnet", "vae"]
     .flatMap((p) =>
-      filesOf(avatar.path("body", p)).map(({ name, size }) => `${p}/${name}:${size}:${statSync(avatar.path("body", p, name)).mtimeMs}`),
+      filesOf(avatar.path(model, p)).map(({ name, size }) => `${p}/${name}:${size}:${statSync(avatar.path(model, p, name)).mtimeMs}`),
     )
     .join();
+
+const tally = (states: readonly FaceState[]): Partial<Record<FaceState, number>> => {
+  const out: Partial<Record<FaceState, number>> = {};
+  for (const s of states) out[s] = (out[s] ?? 0) + 1;
+  return out;
+};
 
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
@@ -173,6 +193,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
   }
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
   const compute = chooseCompute(o, "rendering");
+  const withFace = (o.face ?? true) && avatar.headTrained;
   const source = await openSource(avatar, o);
   try {
     startPeak(compute);
@@ -186,7 +207,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       .update(
         JSON.stringify([
           source.identity,
-          weightsMark(avatar),
+          weightsMark(avatar, "body"),
           compute,
           o.sampling,
           o.sampler,
@@ -201,18 +222,39 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
         ]),
       )
       .digest("hex");
+    const faceIdentity = withFace
+      ? createHash("sha256")
+          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal}`)
+          .digest("hex")
+      : null;
     const jobPath = join(folder, "job.json");
-    const same = !o.fresh && existsSync(jobPath) && (readJson(jobPath) as { identity?: string }).identity === identity;
+    const bodyFolder = withFace ? join(folder, "body") : framesFolder;
+    const job = existsSync(jobPath) ? (readJson(jobPath) as { identity?: string; faceIdentity?: string | null }) : {};
+    const sameBody = !o.fresh && job.identity === identity;
+    const same = sameBody && (job.faceIdentity ?? null) === faceIdentity;
     if (!same) {
       rmSync(framesFolder, { recursive: true, force: true });
-      writeJson(jobPath, { identity });
+      if (!sameBody) rmSync(bodyFolder, { recursive: true, force: true });
+      writeJson(jobPath, { identity, faceIdentity });
     }
     makeFolder(framesFolder);
+    makeFolder(bodyFolder);
     let reused = 0;
     while (reused < count && existsSync(join(framesFolder, frameName(reused)))) reused++;
+    const facesPath = join(folder, "faces.json");
+    const states = (same && existsSync(facesPath) ? readJson(facesPath) : []) as FaceState[];
     let peak = process.memoryUsage.rss();
     if (reused < count) {
-      const frames = generateFrames(avatar, {
+      let bodyDone = 0;
+      while (bodyDone < count && existsSync(join(bodyFolder, frameName(bodyDone)))) bodyDone++;
+      // Both stages count windows times steps.
+      const done = { body: 0, head: 0 };
+      const totals = { body: 0, head: withFace ? paintingSteps(avatar, { frames: count, temporal: o.faceTemporal }) : 0 };
+      const progress = (stage: "body" | "head") => (n: number, total: number) => {
+        [done[stage], totals[stage]] = [n, total];
+        o.onProgress?.({ stage: "rendering", done: done.body + done.head, total: totals.body + totals.head });
+      };
+      const generated = generateFrames(avatar, {
         frames: count,
         condition: source.condition,
         ...compute,
@@ -225,13 +267,49 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
         seed: o.seed,
         windowSize: o.windowSize,
         windowOverlap: o.windowOverlap,
-        firstFrame: reused,
+        firstFrame: bodyDone,
         signal: o.signal,
-        onProgress: (done, total) => o.onProgress?.({ stage: "rendering", done, total }),
+        onProgress: progress("body"),
       });
-      for await (const { index, image } of frames) {
-        await writePng(join(framesFolder, frameName(index)), image);
-        peak = Math.max(peak, process.memoryUsage.rss());
+      const bodyFrame = async (i: number): Promise<RgbImage> => {
+        while (bodyDone <= i) {
+          const next = await generated.next();
+          if (next.done) throw new AnchorError("FRAMES", `the body stage ended at frame ${bodyDone} of ${count}`);
+          await writePng(join(bodyFolder, frameName(next.value.index)), next.value.image);
+          bodyDone = next.value.index + 1;
+          peak = Math.max(peak, process.memoryUsage.rss());
+        }
+        return readImage(join(bodyFolder, frameName(i)));
+      };
+      try {
+        if (!withFace) await bodyFrame(count - 1);
+        else {
+          const heads = source.heads(bodyFrame);
+          try {
+            const painted = paintHeads(avatar, {
+              frames: count,
+              bodyFrame,
+              condition: heads.condition,
+              sight: heads.sight,
+              temporal: o.faceTemporal,
+              seed: o.seed,
+              ...compute,
+              firstFrame: reused,
+              signal: o.signal,
+              onProgress: progress("head"),
+            });
+            for await (const { index, image, face } of painted) {
+              states[index] = face;
+              writeJson(facesPath, states.slice(0, index + 1));
+              await writePng(join(framesFolder, frameName(index)), image);
+              peak = Math.max(peak, process.memoryUsage.rss());
+            }
+          } finally {
+            await heads.close();
+          }
+        }
+      } finally {
+        await generated.return();
       }
     }
 
@@ -271,9 +349,11 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       peakRssMiB: Math.round(peak / 2 ** 20),
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
+      faces: withFace ? tally(states.slice(0, count)) : null,
       notes: source.notes,
     };
     writeJson(join(folder, "report.json"), { tool: toolVersion, ...result });
+    if (withFace) rmSync(bodyFolder, { recursive: true, force: true }); // served to go on behind it
     return result;
   } finally {
     source.dispose();

@@ -100,6 +100,10 @@ export class Avatar {
     const path = this.path("clip", "audio.wav");
     return existsSync(path) ? path : undefined;
   }
+  /** Whether a trained head model is there. */
+  get headTrained(): boolean {
+    return existsSync(this.path("head", "unet", "config.json")) && existsSync(this.path("head", "controlnet", "config.json"));
+  }
   /** Whether a trained body model is there. */
   get trained(): boolean {
     return existsSync(this.path("body", "unet", "config.json")) && existsSync(this.path("body", "controlnet", "config.json"));

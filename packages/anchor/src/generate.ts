@@ -5,7 +5,7 @@ import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { fromPlanes } from "./dataset.ts";
 import { chooseCompute, loading, type ComputeOptions } from "./compute.ts";
-import { embedPrompts, loadBody, type LoadedBody } from "./models.ts";
+import { embedPrompts, loadModels, type LoadedModels } from "./models.ts";
 import { presets } from "./presets.ts";
 
 export interface GenerateOptions extends ComputeOptions {
@@ -41,13 +41,13 @@ export async function* generateFrames(
   // Before the UNet is opened: the encoders are gone by then.
   const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, o.negativePrompt, load);
   const owned: Tensor[] = [promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : [])];
-  let body: LoadedBody | undefined;
+  let body: LoadedModels | undefined;
   const own = (t: Tensor) => {
     owned.push(keep(t));
     return t;
   };
   try {
-    const models = loadBody(avatar, load);
+    const models = loadModels(avatar, "body", load);
     body = models;
     const size = avatar.info.resolution;
     const latent = size / models.vae.factor;

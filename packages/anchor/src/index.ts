@@ -5,6 +5,9 @@ export { chooseCompute, precisions, type Compute, type ComputeOptions, type Prec
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
+export { trainHead, type HeadTrainResult } from "./train/head.ts";
+export { prepareHeads, type HeadsReport } from "./head/heads.ts";
+export { paintHeads, type PaintOptions, type PaintedFrame } from "./head/paint.ts";
 export { generateFrames, type GenerateOptions } from "./generate.ts";
 export { animate, type AnimateOptions, type AnimateResult } from "./animate.ts";
 export { evaluateAvatar, type EvaluateOptions, type Evaluation } from "./evaluate.ts";

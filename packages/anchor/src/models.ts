@@ -17,7 +17,7 @@ import {
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
-import { writeJson } from "./files.ts";
+import { pictureFiles, writeJson } from "./files.ts";
 import { hubOf } from "./hub/cache.ts";
 import { requirePublished, type PublishedName } from "./hub/catalogue.ts";
 import { presets, type Preset } from "./presets.ts";
@@ -77,6 +77,15 @@ export function startFromPublished(): StartedModels {
   return { unet, controlnet, vae, encoder: CLIPVisionModel.fromPretrained(clip) };
 }
 
+/** The head's models: the mini preset's with start weights; at full size the inpainting UNet, and a ControlNet from the plain one. */
+export function startHead(configs: Preset["head"]["models"]): StartedModels {
+  if (configs) return startFromNothing(configs);
+  // The original starts a missing head ControlNet from the 4-channel UNet, not from the inpainting one.
+  const { unet: plain, ...rest } = startFromPublished();
+  plain.dispose();
+  return { ...rest, unet: UNet3DConditionModel.fromPretrained(join(requirePublished(hubOf(), "sd-inpainting"), "unet")) };
+}
+
 /** The noise schedule beside the published weights. */
 export const publishedScheduler = (): Partial<SchedulerConfig> =>
   readConfig(join(requirePublished(hubOf(), "sd15"), "scheduler", "scheduler_config.json")) as Partial<SchedulerConfig>;
@@ -100,17 +109,19 @@ const publishedParts: Partial<Record<BodyPart | "text_encoder" | "tokenizer", re
   tokenizer: ["sd15", "tokenizer"],
 };
 
+export type Model = "body" | "head";
+
 /** Folder of a part: the avatar's own where it has one, else the published one its preset builds on. */
-function partFolder(avatar: Avatar, part: BodyPart | keyof typeof publishedParts): string {
-  const own = avatar.path("body", part);
+function partFolder(avatar: Avatar, part: BodyPart | keyof typeof publishedParts, model: Model = "body"): string {
+  const own = avatar.path(model, part);
   if (existsSync(own)) return own;
   const buildsOnPublished = presets[avatar.info.preset].models === null;
   const published = buildsOnPublished ? publishedParts[part] : undefined;
   if (published) return join(requirePublished(hubOf(), published[0]), published[1]);
-  const missing = bodyParts.filter((p) => !existsSync(avatar.path("body", p)) && !(buildsOnPublished && publishedParts[p]));
+  const missing = bodyParts.filter((p) => !existsSync(avatar.path(model, p)) && !(buildsOnPublished && publishedParts[p]));
   throw new AnchorError(
     "NOT_TRAINED",
-    `${avatar.path("body")}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} body"${buildsOnPublished ? `, or take over trained weights with "anchor import ${avatar.info.name} --weights FOLDER"` : ""}`,
+    `${avatar.path(model)}: ${missing.join(", ")} missing: train the avatar first with "anchor train ${avatar.info.name} ${model}"${buildsOnPublished ? `, or take over trained weights with "anchor import ${avatar.info.name} --weights FOLDER"` : ""}`,
     { misuse: true },
   );
 }
@@ -127,9 +138,15 @@ export interface Prompts {
  * as the picture has (so does the original, with an empty text); zeros where the preset has no text encoder. The caller owns them; the
  * encoders are gone when it returns.
  */
-export async function embedPrompts(avatar: Avatar, guided: boolean, negative = "", load: LoadOptions = {}): Promise<Prompts> {
-  const picture = await readImage(avatar.frame(0));
-  using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder"), load);
+export async function embedPrompts(
+  avatar: Avatar,
+  guided: boolean,
+  negative = "",
+  load: LoadOptions = {},
+  model: Model = "body",
+): Promise<Prompts> {
+  const picture = await readImage(model === "body" ? avatar.frame(0) : headReference(avatar));
+  using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder", model), load);
   const promptEmbeds = keep(embedAppearance(encoder, picture));
   if (!guided) return { promptEmbeds };
   try {
@@ -152,7 +169,15 @@ export async function embedPrompts(avatar: Avatar, guided: boolean, negative = "
   }
 }
 
-export interface LoadedBody {
+/** The picture the head's appearance is taken from: the first crop of the part that was trained on. */
+function headReference(avatar: Avatar): string {
+  const folder = avatar.path("heads", "aligned");
+  const first = existsSync(folder) ? pictureFiles(folder)[0] : undefined;
+  if (first) return first;
+  throw new AnchorError("NO_HEADS", `${folder}: no head crops: make them with "anchor train ${avatar.info.name} head"`);
+}
+
+export interface LoadedModels {
   unet: UNet3DConditionModel;
   controlnet: ControlNetModel;
   vae: AutoencoderKL;
@@ -162,7 +187,7 @@ export interface LoadedBody {
 }
 
 /** @throws {AnchorError} `NOT_TRAINED` when a part of the avatar's own is missing, `NEEDS_WEIGHTS` when a published one is */
-export function loadBody(avatar: Avatar, load: LoadOptions = {}): LoadedBody {
+export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {}): LoadedModels {
   const made: Module[] = [];
   const own = <M extends Module>(model: M): M => {
     made.push(model);
@@ -173,7 +198,7 @@ export function loadBody(avatar: Avatar, load: LoadOptions = {}): LoadedBody {
   };
   try {
     // Named in one sentence before the first is read.
-    const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part)])) as Record<BodyPart, string>;
+    const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part, model)])) as Record<BodyPart, string>;
     return {
       unet: own(UNet3DConditionModel.fromPretrained(folders.unet, load)),
       controlnet: own(ControlNetModel.fromPretrained(folders.controlnet, load)),
@@ -187,7 +212,7 @@ export function loadBody(avatar: Avatar, load: LoadOptions = {}): LoadedBody {
   }
 }
 
-/** `loadBody`'s VAE alone. */
+/** `loadModels`' VAE of the body alone. */
 export const loadVae = (avatar: Avatar, load: LoadOptions = {}): AutoencoderKL =>
   AutoencoderKL.fromPretrained(partFolder(avatar, "vae"), load);
 

@@ -37,18 +37,18 @@ export interface TrainResult {
   peakGpuMiB: number | null;
 }
 
+export function checkAmount(name: string, v: number | undefined): void {
+  if (v !== undefined && !(v > 0 && Number.isFinite(v)))
+    throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
+}
+
 /** Trains an avatar's body model. Interrupted, the same call goes on where it stopped; the last part of the clip is never looked at. */
 export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<TrainResult> {
   const started = performance.now();
   const preset = presets[avatar.info.preset];
   const minutes = o.minutes ?? (o.steps === undefined ? 20 : undefined);
-  for (const [name, v] of [
-    ["minutes", minutes],
-    ["steps", o.steps],
-  ] as const) {
-    if (v !== undefined && !(v > 0 && Number.isFinite(v)))
-      throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
-  }
+  checkAmount("minutes", minutes);
+  checkAmount("steps", o.steps);
   const compute = chooseCompute(o, "training");
   const { device, precision } = compute;
   const n = avatar.info.heldOutFrom;
@@ -99,7 +99,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
         using file = run.openFile(resume, "vae");
         vae.loadStateDict(file, { what: file.path });
       } else {
-        await trainVae(vae, sets.frames, preset, {
+        await trainVae(vae, sets.frames, preset.training, {
           run,
           plan: run.config.plan.vae,
           seconds: seconds * preset.training.vaeShare,
@@ -226,7 +226,7 @@ const bytesPerParameter = 16;
 const besides = 2.5;
 
 /** Stops before the machine starts to swap; on a GPU libtorch itself says when its memory is out. */
-function requireMemory(count: number, device: string): void {
+export function requireMemory(count: number, device: string): void {
   if (device !== "cpu") return;
   const needed = (count * bytesPerParameter) / 2 ** 30 + besides;
   const total = totalmem() / 2 ** 30;

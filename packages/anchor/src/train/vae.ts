@@ -57,8 +57,7 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
 }
 
 /** Trains the VAE; afterwards its scaling factor gives latents of unit variance. */
-export async function trainVae(vae: AutoencoderKL, frames: PictureSet, preset: Preset, o: VaeTraining): Promise<void> {
-  const t = preset.training;
+export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: Preset["training"], o: VaeTraining): Promise<void> {
   const map = motionMap(frames);
   const size = frames.size;
   const side = Math.min(cropSize, size);

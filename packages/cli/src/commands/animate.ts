@@ -20,6 +20,8 @@ interface Options extends ComputeFlags {
   seed?: number;
   window?: number;
   overlap?: number;
+  face: boolean;
+  facePerFrame?: boolean;
   fresh?: boolean;
   json?: boolean;
 }
@@ -44,6 +46,8 @@ export function addAnimate(program: Command): void {
     .option("--seed <n>", "seed of the noise", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
+    .option("--no-face", "leave the face as the body model renders it, though a head model is trained")
+    .option("--face-per-frame", "paint each frame's face by itself, as the original does")
     .option("--fresh", "render every frame anew")
     .option("--json", "print the result as JSON")
     .action((name: string, o: Options) =>
@@ -71,6 +75,8 @@ export function addAnimate(program: Command): void {
           windowOverlap: o.overlap,
           device: o.device,
           precision: o.precision,
+          face: o.face,
+          faceTemporal: o.facePerFrame ? "perFrame" : "windows",
           fresh: o.fresh,
           onProgress: c.onProgress,
           signal: c.signal,
@@ -79,6 +85,12 @@ export function addAnimate(program: Command): void {
         print(
           `${result.video}: ${result.frames} frames at ${result.fps} a second${result.audio ? ", with sound" : ""}, in ${result.seconds.toFixed(0)} s${result.reused ? ` (${result.reused} frames were finished before)` : ""}`,
         );
+        if (result.faces)
+          print(
+            `faces: ${Object.entries(result.faces)
+              .map(([state, n]) => `${n} ${state}`)
+              .join(", ")} (found and bridged ones were painted)`,
+          );
         for (const note of result.notes) print(`note: ${note}`);
       }),
     );

@@ -5,7 +5,7 @@ import { run } from "../run.ts";
 
 export function addTrain(program: Command): void {
   addComputeFlags(program.command("train <name> [part]"))
-    .description("train the avatar's body model; Ctrl-C is safe, the same command goes on")
+    .description("train the avatar's body model, or (head) the model that paints its face; Ctrl-C is safe, the same command goes on")
     .option("--minutes <m>", "about how long", Number)
     .option("--steps <n>", "how many steps instead (the mini preset's VAE gets a third as many)", Number)
     .option("--fresh", "start over instead of going on with an interrupted run")
@@ -13,11 +13,11 @@ export function addTrain(program: Command): void {
     .action(
       (name: string, part: string | undefined, o: { minutes?: number; steps?: number; fresh?: boolean; json?: boolean } & ComputeFlags) =>
         run(o, async (c) => {
-          const { AnchorError, Avatar, avatarPath, trainBody } = await import("@make-your-anchor/anchor");
-          if (part !== undefined && part !== "body")
-            throw new AnchorError("OPTION", `train ${name} ${part}: expected "body"`, { misuse: true });
+          const { AnchorError, Avatar, avatarPath, trainBody, trainHead } = await import("@make-your-anchor/anchor");
+          if (part !== undefined && part !== "body" && part !== "head")
+            throw new AnchorError("OPTION", `train ${name} ${part}: expected "body" or "head"`, { misuse: true });
           const avatar = Avatar.open(avatarPath(name, c.home));
-          const result = await trainBody(avatar, {
+          const options = {
             minutes: o.minutes,
             steps: o.steps,
             fresh: o.fresh,
@@ -25,12 +25,22 @@ export function addTrain(program: Command): void {
             precision: o.precision,
             onProgress: c.onProgress,
             signal: c.signal,
-          });
+          };
+          const took = (what: "body" | "head", steps: number, result: { seconds: number; run: string }) =>
+            print(
+              `${avatar.path(what)}: trained ${steps} steps in ${(result.seconds / 60).toFixed(1)} min (curve: ${result.run}/metrics.jsonl)`,
+            );
+          if (part === "head") {
+            const result = await trainHead(avatar, options);
+            if (c.json) return printJson(result);
+            took("head", result.steps.head, result);
+            print(`next: anchor animate ${name} --motion FILE --out video.mp4 paints the face from now on`);
+            return;
+          }
+          const result = await trainBody(avatar, options);
           if (c.json) return printJson(result);
-          print(
-            `${avatar.path("body")}: trained ${result.steps.body} steps in ${(result.seconds / 60).toFixed(1)} min (curve: ${result.run}/metrics.jsonl)`,
-          );
-          print(`next: anchor evaluate ${name}, or anchor animate ${name} --motion FILE --out video.mp4`);
+          took("body", result.steps.body, result);
+          print(`next: anchor train ${name} head, anchor evaluate ${name}, or anchor animate ${name} --motion FILE --out video.mp4`);
         }),
     );
 }

@@ -1,0 +1,120 @@
+/** The head stage: faces of finished body frames painted anew, window by window, and pasted back. */
+import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
+import { createSampler, overlapWindows, sampleBody } from "@make-your-anchor/diffusion";
+import { FaceTrack, type FaceSight, type FaceState, type TrackedFace } from "@make-your-anchor/face";
+import { blankImage, bytesRounded, type RgbImage } from "@make-your-anchor/media";
+import type { Avatar } from "../avatar.ts";
+import { chooseCompute, loading, type ComputeOptions } from "../compute.ts";
+import { fromPlanes } from "../dataset.ts";
+import { embedPrompts, loadModels, type LoadedModels } from "../models.ts";
+import { presets } from "../presets.ts";
+import { headCrop, pasteHead, type HeadCrop } from "./crops.ts";
+
+export interface PaintOptions extends ComputeOptions {
+  frames: number;
+  /** Finished body frames; asked for in order, each perhaps more than once. */
+  bodyFrame: (frame: number) => Promise<RgbImage>;
+  /** The mesh render of a frame, of any size. */
+  condition: (frame: number) => RgbImage | Promise<RgbImage>;
+  /** Where the face is, in pixels of the body frames. */
+  sight: (frame: number) => FaceSight | Promise<FaceSight>;
+  /** `"perFrame"`: each frame by itself, as the original does, which flickers. Default `"windows"`: all-frame attention in overlapping windows. */
+  temporal?: "windows" | "perFrame";
+  matchColour?: boolean;
+  steps?: number;
+  guidanceScale?: number;
+  seed?: number;
+  /** Frames before it are neither painted nor given back. */
+  firstFrame?: number;
+  signal?: AbortSignal;
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface PaintedFrame {
+  index: number;
+  image: RgbImage;
+  face: FaceState;
+}
+
+interface Waiting {
+  frame: RgbImage;
+  face: TrackedFace;
+  /** What is sampled at this place: the frame's own crop, or the one before where it has none; the latter is not pasted. */
+  crop: HeadCrop;
+}
+
+/** Steps of sampling times windows: what `onProgress` counts. */
+export function paintingSteps(avatar: Avatar, o: Pick<PaintOptions, "frames" | "temporal" | "steps">): number {
+  const { sampling } = presets[avatar.info.preset].head;
+  const windows = o.temporal === "perFrame" ? o.frames : overlapWindows(o.frames, sampling.windowSize, sampling.windowOverlap).length;
+  return windows * (o.steps ?? sampling.steps);
+}
+
+/** Frames in order, the face painted where it is to be seen; memory is bounded by the window. */
+export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerator<PaintedFrame, void, undefined> {
+  const { sampling: s, resolution: size } = presets[avatar.info.preset].head;
+  const load = loading(chooseCompute(o, "rendering"));
+  const guidanceScale = o.guidanceScale ?? s.guidanceScale;
+  const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, "", load, "head");
+  const owned: Tensor[] = [promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : [])];
+  let models: LoadedModels | undefined;
+  const track = new FaceTrack(o.sight, o.frames, { size });
+  const waiting = new Map<number, Waiting>();
+  // Before the first face is seen: nothing, and nothing of it to be painted.
+  let before: HeadCrop = {
+    image: blankImage(size, size),
+    condition: blankImage(size, size),
+    mask: { ...blankImage(size, size), data: new Uint8Array(size * size * 3).fill(255) },
+  };
+  try {
+    models = loadModels(avatar, "head", load);
+    const { vae } = models;
+    const latent = size / vae.factor;
+    using g = new Generator(o.seed ?? s.seed);
+    const noise = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
+    owned.push(noise);
+    const sampler = createSampler("ddim", models.scheduler, o.steps ?? s.steps);
+    const [windowSize, windowOverlap] = o.temporal === "perFrame" ? [1, 0] : [s.windowSize, s.windowOverlap];
+    const painted = sampleBody(models, {
+      frames: o.frames,
+      condition: async (i) => {
+        const face = await track.at(i);
+        const frame = await o.bodyFrame(i);
+        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size) : before;
+        before = crop;
+        waiting.set(i, { frame, face, crop });
+        return crop.condition;
+      },
+      inpaint: (i) => waiting.get(i)!.crop,
+      promptEmbeds,
+      negativePromptEmbeds,
+      noise,
+      width: size,
+      height: size,
+      windowSize,
+      windowOverlap,
+      sampler,
+      guidanceScale,
+      controlnetConditioningScale: s.controlnetConditioningScale,
+      // The original's head nets are the 2D ones, whose mid block sees no residual.
+      aliased: false,
+      firstFrame: o.firstFrame,
+      signal: o.signal,
+      onProgress: o.onProgress,
+    });
+    for await (const { index, pixels } of painted) {
+      for (const i of waiting.keys()) if (i < index) waiting.delete(i);
+      const { frame, face, crop } = waiting.get(index)!;
+      const image = face.matrix
+        ? pasteHead(frame, crop, fromPlanes(bytesRounded(pixels), size, size), face.matrix, {
+            matchColour: o.matchColour,
+            strength: face.strength,
+          })
+        : frame;
+      yield { index, image, face: face.state };
+    }
+  } finally {
+    models?.dispose();
+    for (const t of owned) t.dispose();
+  }
+}
