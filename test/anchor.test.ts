@@ -111,6 +111,94 @@ describe("evaluate", () => {
   });
 });
 
+describe("head", () => {
+  const folder = join(home, "headed");
+  const lines = (path: string) => readFileSync(path, "utf8").trim().split("\n");
+  beforeAll(() => {
+    cpSync(join(demo, "presenter"), folder, { recursive: true });
+    rmSync(join(folder, "videos"), { recursive: true, force: true });
+    const { code, out, err } = anchor(["train", folder, "head", "--steps", "6", "--json"]);
+    expect(code, err).toBe(0);
+    const result = JSON.parse(out);
+    expect(result.steps).toEqual({ vae: 2, head: 6 });
+    expect(result.heads.states.found + (result.heads.states.covered ?? 0)).toBe(40);
+    expect(err).toMatch(/training the head model: \d+\/6/);
+  }, 300_000);
+
+  it("leaves aligned crops, conditions, masks and transforms, and a model that opens elsewhere", async () => {
+    const report = JSON.parse(readFileSync(join(folder, "heads", "heads.json"), "utf8"));
+    for (const kind of ["aligned", "conditions", "masks"]) {
+      const files = readdirSync(join(folder, "heads", kind)).sort();
+      expect(files).toHaveLength(report.frames.length);
+      expect((await readImage(join(folder, "heads", kind, files[0]))).width).toBe(64);
+    }
+    expect(existsSync(join(folder, "heads", "transforms.npz"))).toBe(true);
+    const config = JSON.parse(readFileSync(join(folder, "head", "unet", "config.json"), "utf8"));
+    expect(config).toMatchObject({ _class_name: "UNet2DConditionModel", in_channels: 17 });
+    expect(anchor(["train", folder, "head", "--steps", "6"]).code).toBe(0); // the crops are kept: only the training runs anew
+  });
+
+  it("animate paints faces by default, reports every frame, and goes on behind an interruption to the same bytes", async () => {
+    const avatar = Avatar.open(folder);
+    const options = { motion: avatar.folder, frames: 24, steps: 2, device: "cpu" };
+    const before = await settledTensors();
+    const whole = await animate(avatar, { ...options, out: join(home, "whole-head.mp4") });
+    const sum = Object.values(whole.faces!).reduce((a, b) => a + b, 0);
+    expect(sum).toBe(24);
+    expect(lines(join(whole.folder, "faces.jsonl"))).toHaveLength(24);
+    const frame = (folder: string, i: number) => readFileSync(join(folder, "frames", `${String(i + 1).padStart(6, "0")}.png`));
+    const stopped = new AbortController();
+    const out = join(home, "broken-head.mp4");
+    let seen = 0;
+    const broken = animate(avatar, {
+      ...options,
+      out,
+      signal: stopped.signal,
+      onProgress: (p) => {
+        if (p.stage === "rendering" && ++seen === 7) stopped.abort();
+      },
+    });
+    await expect(broken).rejects.toThrow();
+    const rest = await animate(avatar, { ...options, out });
+    expect(rest.faces).toEqual(whole.faces);
+    for (let i = 0; i < 24; i++) expect(frame(rest.folder, i), `frame ${i}`).toEqual(frame(whole.folder, i));
+    expect(existsSync(join(rest.folder, "body"))).toBe(false);
+    expect(await settledTensors()).toEqual(before);
+
+    const bare = await animate(avatar, { ...options, face: false, out: join(home, "bare.mp4") });
+    expect(bare.faces).toBeNull();
+    const [a, b] = [
+      await readImage(join(bare.folder, "frames", "000003.png")),
+      await readImage(join(whole.folder, "frames", "000003.png")),
+    ];
+    const changed = a.data.reduce((n, v, i) => n + (v === b.data[i] ? 0 : 1), 0) / a.data.length;
+    expect(changed).toBeGreaterThan(0.005);
+    expect(changed).toBeLessThan(0.4); // the face alone
+  });
+
+  it("evaluate measures inside the face's box with and without it", () => {
+    const { code, out, err } = anchor(["evaluate", folder, "--steps", "2", "--json"]);
+    expect(code, err).toBe(0);
+    const e = JSON.parse(out);
+    for (const at of [e.generated, e.bodyOnly])
+      for (const key of ["psnr", "ssim", "sharpness", "flicker"]) expect(at.face[key]).toEqual(expect.any(Number));
+    expect(e.generated.face).toHaveProperty("identity");
+    expect(Object.values(e.faces as Record<string, number>).reduce((a, b) => a + b, 0)).toBe(8);
+    expect(e.bodyOnly.full.psnr).not.toBe(e.generated.full.psnr);
+  });
+
+  it("ready conditions go through the detector, and a frame without a face is passed through", () => {
+    const conditions = join(home, "faceless");
+    mkdirSync(conditions);
+    for (let i = 1; i <= 4; i++) ffmpeg("-f", "lavfi", "-i", "color=black:size=128x128", "-frames:v", "1", join(conditions, `${i}.png`));
+    const { code, out, err } = anchor(["animate", folder, "--conditions", conditions, "--steps", "1", "--json"]);
+    expect(code, err).toBe(0);
+    const { faces } = JSON.parse(out);
+    expect(Object.values(faces as Record<string, number>).reduce((a, b) => a + b, 0)).toBe(4);
+    expect(faces.missing).toBeGreaterThan(0);
+  });
+});
+
 describe("resuming", () => {
   const copy = (name: string) => {
     const folder = join(home, name);

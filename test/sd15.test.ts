@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { backward, backwardCheckpointed, Generator, loadSafetensors, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, ControlNetModel, DDPMScheduler, UNet2DConditionModel } from "@make-your-anchor/diffusion";
-import { animate, Avatar, createAvatar, importWeights, trainBody } from "@make-your-anchor/anchor";
+import { animate, Avatar, createAvatar, importWeights, trainBody, trainHead } from "@make-your-anchor/anchor";
 import { filmPresenter } from "@make-your-anchor/anchor/demo";
 import { catalogue, type Published } from "@make-your-anchor/anchor/hub";
 import { probeVideo, readImage, resizePil, writePng } from "@make-your-anchor/media";
@@ -90,6 +90,22 @@ describe("sd15 on small weights", () => {
     expect(await settledTensors()).toEqual(live);
   });
 
+  it("trains a head from the inpainting weights, resumes, and paints with it", async () => {
+    await expect(trainHead(avatar, { steps: 1 })).rejects.toThrow(/is not here: fetch it with "anchor pull sd-inpainting"/);
+    pulled(catalogue["sd-inpainting"], { unet: golden("unet2d_inpaint/unet") });
+    const live = await settledTensors();
+    const abort = new AbortController();
+    const onProgress = (p: { stage: string; done: number }) => p.stage.includes("head model") && p.done >= 1 && abort.abort();
+    await expect(trainHead(avatar, { steps: 2, signal: abort.signal, onProgress })).rejects.toThrow();
+    const { steps, heads } = await trainHead(avatar, { steps: 2 });
+    expect(steps).toEqual({ vae: 0, head: 2 });
+    expect(heads.size).toBe(256);
+    expect(readdirSync(avatar.path("head")).sort()).toEqual(["controlnet", "unet"]);
+    const result = await animate(avatar, { motion: avatar.folder, frames: 2, steps: 1, out: join(home, "faced.mp4") });
+    expect(Object.values(result.faces!).reduce((a, b) => a + b, 0)).toBe(2);
+    expect(await settledTensors()).toEqual(live);
+  });
+
   it("takes over a person's released weights, whole or not at all", () => {
     const person = join(home, "person");
     cpSync(golden("unet2d/unet"), join(person, "body", "unet"), { recursive: true });
@@ -104,10 +120,16 @@ describe("sd15 on small weights", () => {
     rmSync(join(person, "body", "controlnet"), { recursive: true });
     cpSync(golden("controlnet/controlnet"), join(person, "body", "controlnet"), { recursive: true });
     expect(importWeights(avatar, person).parts).toEqual(["body/unet", "body/controlnet"]);
+    cpSync(golden("unet2d/unet"), join(person, "head", "unet"), { recursive: true });
+    cpSync(golden("controlnet/controlnet"), join(person, "head", "controlnet"), { recursive: true });
+    expect(() => importWeights(avatar, person)).toThrow(/head\/unet: a UNet with 4 input channels is no inpainting model/);
+    rmSync(join(person, "head", "unet"), { recursive: true });
+    cpSync(golden("unet2d_inpaint/unet"), join(person, "head", "unet"), { recursive: true });
+    expect(importWeights(avatar, person).parts).toEqual(["body/unet", "body/controlnet", "head/unet", "head/controlnet"]);
     using a = UNet2DConditionModel.fromPretrained(avatar.path("body", "unet"));
     using b = UNet2DConditionModel.fromPretrained(golden("unet2d/unet"));
     for (const [name, p] of a.namedParameters()) expect(p.value.data(), name).toEqual(b.stateDict().get(name)!.data());
-    expect(existsSync(avatar.path("body.new"))).toBe(false);
+    expect(existsSync(avatar.path("import.new"))).toBe(false);
   });
 });
 

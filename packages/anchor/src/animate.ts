@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
-import type { FaceState } from "@make-your-anchor/face";
+import { FaceLog, type FaceCounts } from "./head/face-log.ts";
 import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anchor/media";
 import { fitMotion } from "@make-your-anchor/body";
 import { Avatar, toolVersion } from "./avatar.ts";
@@ -14,6 +14,7 @@ import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
 import { filesOf } from "./hub/cache.ts";
 import { generateFrames, type GenerateOptions } from "./generate.ts";
+import { openParser, prepareHeads } from "./head/heads.ts";
 import { paintHeads, paintingSteps, type PaintOptions } from "./head/paint.ts";
 import { motionHeads, pictureHeads, type HeadSource } from "./head/source.ts";
 import type { Model } from "./models.ts";
@@ -69,7 +70,7 @@ export interface AnimateResult {
   /** Largest memory taken on the GPU while rendering, MiB; null on the CPU and where libtorch cannot tell. */
   peakGpuMiB: number | null;
   /** How many frames' faces were painted (found, bridged), or left as they were and why; null without a head stage. */
-  faces: Partial<Record<FaceState, number>> | null;
+  faces: FaceCounts | null;
   notes: string[];
 }
 
@@ -169,12 +170,6 @@ const weightsMark = (avatar: Avatar, model: Model): string =>
     )
     .join();
 
-const tally = (states: readonly FaceState[]): Partial<Record<FaceState, number>> => {
-  const out: Partial<Record<FaceState, number>> = {};
-  for (const s of states) out[s] = (out[s] ?? 0) + 1;
-  return out;
-};
-
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
   const started = performance.now();
@@ -241,8 +236,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     makeFolder(bodyFolder);
     let reused = 0;
     while (reused < count && existsSync(join(framesFolder, frameName(reused)))) reused++;
-    const facesPath = join(folder, "faces.json");
-    const states = (same && existsSync(facesPath) ? readJson(facesPath) : []) as FaceState[];
+    const faces = withFace ? new FaceLog(join(folder, "faces.jsonl"), reused) : null;
     let peak = process.memoryUsage.rss();
     if (reused < count) {
       let bodyDone = 0;
@@ -284,6 +278,9 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       try {
         if (!withFace) await bodyFrame(count - 1);
         else {
+          // Kept from training; an imported head has none yet.
+          const { parser: parserPath } = await prepareHeads(avatar, o);
+          using parser = parserPath ? openParser(avatar, parserPath, compute.device) : undefined;
           const heads = source.heads(bodyFrame);
           try {
             const painted = paintHeads(avatar, {
@@ -291,6 +288,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
               bodyFrame,
               condition: heads.condition,
               sight: heads.sight,
+              parse: parser && ((image) => parser.mask(image)),
               temporal: o.faceTemporal,
               seed: o.seed,
               ...compute,
@@ -299,8 +297,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
               onProgress: progress("head"),
             });
             for await (const { index, image, face } of painted) {
-              states[index] = face;
-              writeJson(facesPath, states.slice(0, index + 1));
+              faces?.add(index, face);
               await writePng(join(framesFolder, frameName(index)), image);
               peak = Math.max(peak, process.memoryUsage.rss());
             }
@@ -349,7 +346,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       peakRssMiB: Math.round(peak / 2 ** 20),
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
-      faces: withFace ? tally(states.slice(0, count)) : null,
+      faces: faces?.counts ?? null,
       notes: source.notes,
     };
     writeJson(join(folder, "report.json"), { tool: toolVersion, ...result });

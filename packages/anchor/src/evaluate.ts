@@ -8,6 +8,11 @@ import { ConditionRenderer } from "./conditions.ts";
 import { fromPlanes, loadFrames, toPlanes, type PictureSet } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
+import type { FaceCounts } from "./head/face-log.ts";
+import { describeFaces, faceBox, scoreFaces, type Box, type FaceScores } from "./head/measure-face.ts";
+import { openParser, prepareHeads } from "./head/heads.ts";
+import { paintHeads, type PaintOptions } from "./head/paint.ts";
+import { motionHeads } from "./head/source.ts";
 import { generateFrames } from "./generate.ts";
 import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
 import { loadVae } from "./models.ts";
@@ -19,16 +24,27 @@ export interface EvaluateOptions extends WorkOptions, ComputeOptions {
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
+  /** Default true: the face is painted where a head model is trained. */
+  face?: boolean;
+  faceTemporal?: PaintOptions["temporal"];
 }
 
 interface Pair {
   full: Scores;
   moving: Scores;
 }
+interface WithFace extends Pair {
+  /** Inside the face's box; null where the face is not to be seen. */
+  face: FaceScores | null;
+}
 
 /** The keys are fixed: others script against them. */
 export interface Evaluation {
-  generated: Pair;
+  generated: WithFace;
+  /** The same without the head stage; null where no head model is trained. */
+  bodyOnly: WithFace | null;
+  /** How many held-out frames' faces were painted, or left alone and why; null without a head stage. */
+  faces: FaceCounts | null;
   baselines: {
     /** Mean of the training frames. */
     meanFrame: Pair;
@@ -73,6 +89,42 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   })) {
     made[index] = toPlanes(image);
   }
+  const motion = loadMotion(avatar.motionPath);
+  const heads = motionHeads(avatar, motion);
+  let bodyOnly: Planes[] | null = null;
+  let faces: FaceCounts | null = null;
+  const boxes: (Box | null)[] = [];
+  try {
+    for (let i = 0; i < truth.length; i++) boxes.push(faceBox(await heads.sight(heldOutFrom + i), size));
+    if ((o.face ?? true) && avatar.headTrained) {
+      const { parser: parserPath } = await prepareHeads(avatar, o);
+      using parser = parserPath ? openParser(avatar, parserPath) : undefined;
+      bodyOnly = made.slice();
+      faces = {};
+      for await (const { index, image, face } of paintHeads(avatar, {
+        frames: truth.length,
+        bodyFrame: async (i) => fromPlanes(bodyOnly![i], size, size),
+        condition: (i) => heads.condition(heldOutFrom + i),
+        sight: (i) => heads.sight(heldOutFrom + i),
+        parse: parser && ((image) => parser.mask(image)),
+        temporal: o.faceTemporal,
+        device: o.device,
+        precision: o.precision,
+        signal: o.signal,
+        onProgress: (done, count) => o.onProgress?.({ stage: "painting faces", done, total: count }),
+      })) {
+        made[index] = toPlanes(image);
+        faces[face] = (faces[face] ?? 0) + 1;
+      }
+    }
+  } finally {
+    await heads.close();
+  }
+  const described = {
+    truth: await describeFaces(truth, boxes, size),
+    made: await describeFaces(made, boxes, size),
+    bodyOnly: bodyOnly ? await describeFaces(bodyOnly, boxes, size) : [],
+  };
   using vae = loadVae(avatar, { device: chooseCompute(o, "rendering").device });
   const decoded: Planes[] = [];
   for (let i = 0; i < truth.length; i++) {
@@ -91,7 +143,12 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const contactSheet = `${folder}/contact-sheet.png`;
   await writeContactSheet(avatar, contactSheet, made);
   const result: Evaluation = {
-    generated: pair(made),
+    generated: { ...pair(made), face: scoreFaces(made, truth, boxes, size, described) },
+    bodyOnly: bodyOnly && {
+      ...pair(bodyOnly),
+      face: scoreFaces(bodyOnly, truth, boxes, size, { truth: described.truth, made: described.bodyOnly }),
+    },
+    faces,
     baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
     vae: pair(decoded),
     fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },

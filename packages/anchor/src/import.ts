@@ -1,11 +1,12 @@
 /** `import`: weights made elsewhere become an avatar's. */
-import { copyFileSync, existsSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { ControlNetModel, UNet2DConditionModel } from "@make-your-anchor/diffusion";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
-import { makeFolder, writeError } from "./files.ts";
+import { makeFolder, replaceFolder, writeError } from "./files.ts";
 import { filesOf } from "./hub/cache.ts";
+import type { Model } from "./models.ts";
 import type { WorkOptions } from "./progress.ts";
 
 export interface ImportResult {
@@ -16,31 +17,45 @@ export interface ImportResult {
 
 const classes = { unet: UNet2DConditionModel, controlnet: ControlNetModel } as const;
 
+/** Where the weights of a person lie: `body/` and `head/` as the original releases them, or one diffusers folder, which is a body's. */
+function modelsIn(folder: string): Map<Model, string> {
+  const found = new Map<Model, string>();
+  for (const model of ["body", "head"] as const) if (existsSync(join(folder, model))) found.set(model, join(folder, model));
+  return found.size > 0 ? found : new Map([["body", folder]]);
+}
+
 /**
- * Takes over the weights of a person in the layout the original releases them in (`body/{unet,controlnet}`, each a diffusers
+ * Takes over the weights of a person in the layout the original releases them in (`{body,head}/{unet,controlnet}`, each a diffusers
  * folder), or of one diffusers folder with `unet/` and `controlnet/`. They are read and compared with their configs first; the avatar keeps what it had when
  * anything is wrong.
  * @throws {AnchorError} `IMPORT` when there is nothing to import
  */
 export function importWeights(avatar: Avatar, folder: string, o: WorkOptions = {}): ImportResult {
-  const root = existsSync(join(folder, "body")) ? join(folder, "body") : folder;
+  const models = modelsIn(folder);
   const names = Object.keys(classes) as (keyof typeof classes)[];
-  const missing = names.filter((n) => !existsSync(join(root, n, "config.json")));
+  const parts = [...models].flatMap(([model, root]) => names.map((name) => ({ model, name, from: join(root, name) })));
+  const missing = parts.filter((p) => !existsSync(join(p.from, "config.json")));
   if (missing.length > 0)
     throw new AnchorError(
       "IMPORT",
-      `${folder}: no ${missing.join(" and no ")} there: expected body/unet and body/controlnet (or unet and controlnet), each with config.json and weights`,
+      `${folder}: no ${missing.map((p) => (models.size > 1 || p.model === "head" ? `${p.model}/${p.name}` : p.name)).join(" and no ")} there: expected body/unet and body/controlnet (or unet and controlnet; head/unet and head/controlnet beside them), each with config.json and weights`,
       { misuse: true },
     );
-  for (const name of names) {
-    using model = classes[name].fromPretrained(join(root, name)); // mapped, so this costs no memory to speak of
-    void model;
+  for (const { model, name, from } of parts) {
+    using weights = classes[name].fromPretrained(from); // mapped, so this costs no memory to speak of
+    const channels = (weights.config as { in_channels: number }).in_channels;
+    // An inpainting UNet sees mask and masked picture too; its ControlNet does not.
+    if (name === "unet" && (model === "head") !== (channels % 2 === 1))
+      throw new AnchorError(
+        "IMPORT",
+        `${from}: a UNet with ${channels} input channels is ${model === "head" ? "no inpainting model, as the head's must be" : "an inpainting model, not a body's"}`,
+        { misuse: true },
+      );
   }
-  const target = avatar.path("body");
-  const fresh = avatar.path("body.new");
+  const fresh = avatar.path("import.new");
   rmSync(fresh, { recursive: true, force: true });
-  const files = names.flatMap((n) =>
-    filesOf(join(root, n)).map((f) => ({ from: join(root, n, f.name), to: join(fresh, n, f.name), size: f.size })),
+  const files = parts.flatMap(({ model, name, from }) =>
+    filesOf(from).map((f) => ({ from: join(from, f.name), to: join(fresh, model, name, f.name), size: f.size })),
   );
   const total = files.reduce((n, f) => n + f.size, 0);
   const mib = (bytes: number) => Math.ceil(bytes / 2 ** 20);
@@ -57,16 +72,12 @@ export function importWeights(avatar: Avatar, folder: string, o: WorkOptions = {
       done += f.size;
       o.onProgress?.({ stage: "copying weights", done: mib(done), total: mib(total), unit: "MiB" });
     }
-    for (const name of names) {
-      const old = avatar.path(`${name}.old`);
-      rmSync(old, { recursive: true, force: true });
-      if (existsSync(join(target, name))) renameSync(join(target, name), old);
-      makeFolder(target);
-      renameSync(join(fresh, name), join(target, name));
-      rmSync(old, { recursive: true, force: true });
+    for (const { model, name } of parts) {
+      makeFolder(avatar.path(model));
+      replaceFolder(join(fresh, model, name), avatar.path(model, name));
     }
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
-  return { parts: names.map((n) => `body/${n}`), folder: target };
+  return { parts: parts.map((p) => `${p.model}/${p.name}`), folder: avatar.folder };
 }

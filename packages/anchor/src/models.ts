@@ -174,7 +174,7 @@ function headReference(avatar: Avatar): string {
   const folder = avatar.path("heads", "aligned");
   const first = existsSync(folder) ? pictureFiles(folder)[0] : undefined;
   if (first) return first;
-  throw new AnchorError("NO_HEADS", `${folder}: no head crops: make them with "anchor train ${avatar.info.name} head"`);
+  throw new AnchorError("NO_HEADS", `${folder}: no head crops to take the appearance from: call prepareHeads first`);
 }
 
 export interface LoadedModels {

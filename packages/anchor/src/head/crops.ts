@@ -33,17 +33,27 @@ const grey = (values: ArrayLike<number>, width: number, height: number): RgbImag
   return out;
 };
 
-/** @param condition the mesh render of the frame, of any size */
-export function headCrop(frame: RgbImage, condition: RgbImage, face: TrackedFace, size: number): HeadCrop {
+/**
+ * @param condition the mesh render of the frame, of any size
+ * @param parse makes the mask from the aligned picture; left out, it is drawn from the landmarks
+ */
+export function headCrop(
+  frame: RgbImage,
+  condition: RgbImage,
+  face: TrackedFace,
+  size: number,
+  parse?: (image: RgbImage) => RgbImage,
+): HeadCrop {
   const matrix = face.matrix!;
+  const image = warpAffine(frame, matrix, size, size);
   const outline = faceOutline(face.inner!).map(({ x, y }) => {
     const [u, v] = applyAffine(matrix, x, y);
     return { x: u, y: v };
   });
   return {
-    image: warpAffine(frame, matrix, size, size),
+    image,
     condition: warpAffine(condition, atSize(matrix, frame.width, condition.width), size, size),
-    mask: grey(outlineMask(outline, { width: size, height: size }), size, size),
+    mask: parse ? parse(image) : grey(outlineMask(outline, { width: size, height: size }), size, size),
   };
 }
 

@@ -1,8 +1,8 @@
 /** An avatar's head crops: `heads/` with aligned pictures, condition crops, masks and the transforms they were cut by. */
 import { existsSync, rmSync, statSync } from "node:fs";
-import { loadMotion, readNpz, writeNpz } from "@make-your-anchor/body";
+import { loadMotion, writeNpz } from "@make-your-anchor/body";
 import { FaceTrack, type FaceState } from "@make-your-anchor/face";
-import { readImage, writePng } from "@make-your-anchor/media";
+import { readImage, writePng, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
 import { AnchorError } from "../errors.ts";
@@ -10,6 +10,7 @@ import { frameName, makeFolder, readJson, writeJson } from "../files.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { headCrop } from "./crops.ts";
+import { FaceParser } from "./parser.ts";
 import { meshSight } from "./sight.ts";
 
 export interface HeadsReport {
@@ -19,6 +20,13 @@ export interface HeadsReport {
   states: Partial<Record<FaceState, number>>;
   /** Frames that have a crop, in order. */
   frames: number[];
+  /** The parsing network's weights that the masks come from; null: they are drawn from the landmarks. */
+  parser: string | null;
+}
+
+export interface HeadsOptions extends WorkOptions {
+  /** Weights of a face-parsing BiSeNet for the masks; default what the crops were made with before, else the landmarks. */
+  faceParser?: string;
 }
 
 interface HeadsFile extends HeadsReport {
@@ -31,21 +39,22 @@ export const headPath = (avatar: Avatar, kind: (typeof kinds)[number], frame: nu
   avatar.path("heads", kind, frameName(frame));
 
 /** Cuts the heads out of the clip's frames; what is there and still fits is kept. */
-export async function prepareHeads(avatar: Avatar, o: WorkOptions = {}): Promise<HeadsReport> {
+export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promise<HeadsReport> {
   const { head } = presets[avatar.info.preset];
   const { frames, resolution } = avatar.info;
   const stamp = `${head.resolution} of ${frames} frames, motion ${statSync(avatar.motionPath).size} ${statSync(avatar.motionPath).mtimeMs}`;
   const path = avatar.path("heads", "heads.json");
-  if (existsSync(path)) {
-    const found = readJson(path) as HeadsFile;
-    if (found.madeFrom === stamp) return found;
-  }
+  const found = existsSync(path) ? (readJson(path) as HeadsFile) : undefined;
+  if (found && found.madeFrom === stamp && (o.faceParser === undefined || o.faceParser === found.parser)) return found;
+  const parserPath = o.faceParser ?? found?.parser ?? null;
+  using parser = parserPath ? openParser(avatar, parserPath) : undefined;
+  const parse = parser && ((image: RgbImage) => parser.mask(image));
   rmSync(avatar.path("heads"), { recursive: true, force: true });
   for (const kind of kinds) makeFolder(avatar.path("heads", kind));
   const motion = loadMotion(avatar.motionPath);
   const small = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, resolution);
   const large = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, head.conditionSize);
-  const report: HeadsReport = { size: head.resolution, states: {}, frames: [] };
+  const report: HeadsReport = { size: head.resolution, states: {}, frames: [], parser: parserPath };
   const matrices = new Float32Array(frames * 6);
   try {
     const track = new FaceTrack((i) => meshSight(small, motion, i), frames, { size: head.resolution });
@@ -54,7 +63,7 @@ export async function prepareHeads(avatar: Avatar, o: WorkOptions = {}): Promise
       const face = await track.at(i);
       report.states[face.state] = (report.states[face.state] ?? 0) + 1;
       if (face.matrix) {
-        const crop = headCrop(await readImage(avatar.frame(i)), large.render(motion, i), face, head.resolution);
+        const crop = headCrop(await readImage(avatar.frame(i)), large.render(motion, i), face, head.resolution, parse);
         await writePng(headPath(avatar, "aligned", i), crop.image);
         await writePng(headPath(avatar, "conditions", i), crop.condition);
         await writePng(headPath(avatar, "masks", i), crop.mask);
@@ -72,10 +81,15 @@ export async function prepareHeads(avatar: Avatar, o: WorkOptions = {}): Promise
   return report;
 }
 
-/** Frame → crop matrices of the frames that have a crop. */
-export function headTransforms(avatar: Avatar): Float32Array {
-  const file = readNpz(avatar.path("heads", "transforms.npz"));
-  return Float32Array.from(file.get("matrix")!.data);
+/** The network the avatar's masks come from, or the reason why it cannot be used. */
+export function openParser(avatar: Avatar, path: string, device = "cpu"): FaceParser {
+  if (!existsSync(path))
+    throw new AnchorError(
+      "FILE",
+      `${path}: no such file; ${avatar.info.name}'s face masks come from these weights: put them back, or name others with "anchor train ${avatar.info.name} head --face-parser FILE"`,
+      { misuse: true },
+    );
+  return new FaceParser(path, device);
 }
 
 /** Crops of the part of the clip that may be trained on. @throws {AnchorError} `NO_FACE` where there are too few */

@@ -21,6 +21,8 @@ export interface PaintOptions extends ComputeOptions {
   /** `"perFrame"`: each frame by itself, as the original does, which flickers. Default `"windows"`: all-frame attention in overlapping windows. */
   temporal?: "windows" | "perFrame";
   matchColour?: boolean;
+  /** Makes masks from aligned pictures; default: drawn from the landmarks. */
+  parse?: (image: RgbImage) => RgbImage;
   steps?: number;
   guidanceScale?: number;
   seed?: number;
@@ -80,7 +82,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
       condition: async (i) => {
         const face = await track.at(i);
         const frame = await o.bodyFrame(i);
-        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size) : before;
+        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size, o.parse) : before;
         before = crop;
         waiting.set(i, { frame, face, crop });
         return crop.condition;

@@ -16,11 +16,15 @@ import type { ConditionRenderer } from "../conditions.ts";
 
 /** First of the 51 face landmarks among a body model's joints: 55 joints and 21 picked vertices come before. */
 const firstLandmark = 76;
-/** Joints of both hands' fingers. */
+/** Joints of both hands' fingers, and both arms from elbow to wrist. */
 const fingers = { from: 25, to: 55 } as const;
+const forearms = [
+  [18, 20],
+  [19, 21],
+] as const;
 /** A face turned farther than this from the camera (cosine, 60°) shows a profile, which an aligned crop distorts. */
 const leastFacing = 0.5;
-/** As many finger joints before the face cover it. */
+/** As many finger joints or places along a forearm before the face cover it. */
 const covering = 2;
 /** Share of the face's outline that must lie inside the frame. */
 const leastInside = 0.7;
@@ -48,9 +52,13 @@ export function meshSight(renderer: ConditionRenderer, motion: Motion, frame: nu
   if (normal[2] / (Math.hypot(...normal) || 1) < leastFacing) return { state: "turned", inner };
   const depth = inner.reduce((sum, p) => sum + p.z, 0) / inner.length;
   let before = 0;
-  for (let j = fingers.from; j < fingers.to; j++) {
-    const p = point(j);
+  const look = (p: { x: number; y: number; z: number }) => {
     if (p.z < depth && insideOutline(outline, p)) before++;
+  };
+  for (let j = fingers.from; j < fingers.to; j++) look(point(j));
+  for (const [elbow, wrist] of forearms) {
+    const [a, b] = [point(elbow), point(wrist)];
+    for (const t of [0.4, 0.55, 0.7, 0.85, 1]) look({ x: a.x + t * (b.x - a.x), y: a.y + t * (b.y - a.y), z: a.z + t * (b.z - a.z) });
   }
   return { state: before >= covering ? "covered" : "found", inner };
 }

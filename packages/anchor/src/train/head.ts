@@ -23,14 +23,13 @@ import {
 } from "@make-your-anchor/diffusion";
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
-import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions } from "../compute.ts";
+import { chooseCompute, peakGpuMiB, startPeak } from "../compute.ts";
 import { PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
 import { replaceFolder } from "../files.ts";
-import { headPath, prepareHeads, trainingHeads, type HeadsReport } from "../head/heads.ts";
+import { headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startHead } from "../models.ts";
 import { presets } from "../presets.ts";
-import type { WorkOptions } from "../progress.ts";
 import { checkAmount, requireMemory, type TrainOptions, type TrainResult } from "./body.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
@@ -104,7 +103,7 @@ class CropLatents {
 }
 
 /** Trains an avatar's head model. Interrupted, the same call goes on where it stopped; the last part of the clip is never looked at. */
-export async function trainHead(avatar: Avatar, o: TrainOptions & WorkOptions & ComputeOptions = {}): Promise<HeadTrainResult> {
+export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions = {}): Promise<HeadTrainResult> {
   const started = performance.now();
   const preset = presets[avatar.info.preset];
   const { head } = preset;

@@ -9,34 +9,60 @@ export function addEvaluate(program: Command): void {
     .option("--steps <n>", "denoising steps", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
+    .option("--no-face", "leave the head model out")
+    .option("--face-per-frame", "paint each frame's face by itself, as the original does")
     .option("--json", "print the result as JSON")
-    .action((name: string, o: { steps?: number; window?: number; overlap?: number; json?: boolean } & ComputeFlags) =>
-      run(o, async (c) => {
-        const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
-        const avatar = Avatar.open(avatarPath(name, c.home));
-        const e = await evaluateAvatar(avatar, {
-          steps: o.steps,
-          windowSize: o.window,
-          windowOverlap: o.overlap,
-          device: o.device,
-          precision: o.precision,
-          onProgress: c.onProgress,
-          signal: c.signal,
-        });
-        if (c.json) return printJson(e);
-        const row = (what: string, s: { psnr: number; ssim: number; sharpness: number }) =>
-          print(`  ${what.padEnd(14)} ${s.psnr.toFixed(2).padStart(6)} dB  SSIM ${s.ssim.toFixed(3)}  sharpness ${s.sharpness.toFixed(2)}`);
-        print(
-          `${e.frames.heldOut} held-out frames (${e.frames.train} trained on); moving region: ${(100 * e.movingShare).toFixed(0)} % of the picture`,
-        );
-        for (const region of ["moving", "full"] as const) {
-          print(region === "moving" ? "moving region" : "whole frame");
-          row("generated", e.generated[region]);
-          row("nearest frame", e.baselines.nearestFrame[region]);
-          row("mean frame", e.baselines.meanFrame[region]);
-          row("VAE alone", e.vae[region]);
-        }
-        print(`contact sheet (mesh over clip | condition | generated | truth): ${e.contactSheet}`);
-      }),
+    .action(
+      (
+        name: string,
+        o: { steps?: number; window?: number; overlap?: number; face: boolean; facePerFrame?: boolean; json?: boolean } & ComputeFlags,
+      ) =>
+        run(o, async (c) => {
+          const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
+          const avatar = Avatar.open(avatarPath(name, c.home));
+          const e = await evaluateAvatar(avatar, {
+            steps: o.steps,
+            windowSize: o.window,
+            windowOverlap: o.overlap,
+            face: o.face,
+            faceTemporal: o.facePerFrame ? "perFrame" : "windows",
+            device: o.device,
+            precision: o.precision,
+            onProgress: c.onProgress,
+            signal: c.signal,
+          });
+          if (c.json) return printJson(e);
+          const row = (what: string, s: { psnr: number; ssim: number; sharpness: number }) =>
+            print(
+              `  ${what.padEnd(14)} ${s.psnr.toFixed(2).padStart(6)} dB  SSIM ${s.ssim.toFixed(3)}  sharpness ${s.sharpness.toFixed(2)}`,
+            );
+          print(
+            `${e.frames.heldOut} held-out frames (${e.frames.train} trained on); moving region: ${(100 * e.movingShare).toFixed(0)} % of the picture`,
+          );
+          for (const region of ["moving", "full"] as const) {
+            print(region === "moving" ? "moving region" : "whole frame");
+            row("generated", e.generated[region]);
+            row("nearest frame", e.baselines.nearestFrame[region]);
+            row("mean frame", e.baselines.meanFrame[region]);
+            row("VAE alone", e.vae[region]);
+          }
+          const face = (what: string, f: typeof e.generated.face) => {
+            if (!f) return;
+            row(what, f);
+            print(
+              `  ${"".padEnd(14)} identity ${f.identity === null ? "not seen" : f.identity.toFixed(3)}  flicker ${f.flicker.toFixed(2)} grey levels`,
+            );
+          };
+          print("inside the face's box");
+          face("generated", e.generated.face);
+          if (e.bodyOnly) face("body alone", e.bodyOnly.face);
+          if (e.faces)
+            print(
+              `  faces: ${Object.entries(e.faces)
+                .map(([state, n]) => `${n} ${state}`)
+                .join(", ")}`,
+            );
+          print(`contact sheet (mesh over clip | condition | generated | truth): ${e.contactSheet}`);
+        }),
     );
 }

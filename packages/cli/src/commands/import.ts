@@ -6,7 +6,10 @@ export function addImport(program: Command): void {
   program
     .command("import <name>")
     .description("take over weights made elsewhere: a person's folder as the original releases them, or a diffusers folder")
-    .requiredOption("--weights <folder>", "holds body/unet and body/controlnet, or unet and controlnet")
+    .requiredOption(
+      "--weights <folder>",
+      "holds body/ and head/, each with unet/ and controlnet/ (one of them is enough), or unet and controlnet of a body",
+    )
     .option("--json", "print the result as JSON")
     .action((name: string, o: { weights: string; json?: boolean }) =>
       run(o, async (c) => {

@@ -266,24 +266,28 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
           levels[k + 1].set(v, next);
           continue;
         }
-        const count = next.size(0);
-        for (let i = 0; i < count; i++) {
-          const index = windows[v].from + i;
-          conditions.delete(index);
-          embedded.get(index)?.dispose();
-          embedded.delete(index);
-          further.get(index)?.dispose();
-          further.delete(index);
-          if (index < firstFrame) continue;
-          const pixels = scope(() =>
-            noGrad(() => {
-              const z = next.narrow(0, i, 1).mul(1 / vae.config.scaling_factor);
-              return vae.decode(z.to(vae.dtype)).to("float32").div(2).add(0.5).clamp(0, 1).floats();
-            }),
-          );
-          yield { index, pixels };
+        // Whoever takes the frames may stop in the middle of them.
+        try {
+          const count = next.size(0);
+          for (let i = 0; i < count; i++) {
+            const index = windows[v].from + i;
+            conditions.delete(index);
+            embedded.get(index)?.dispose();
+            embedded.delete(index);
+            further.get(index)?.dispose();
+            further.delete(index);
+            if (index < firstFrame) continue;
+            const pixels = scope(() =>
+              noGrad(() => {
+                const z = next.narrow(0, i, 1).mul(1 / vae.config.scaling_factor);
+                return vae.decode(z.to(vae.dtype)).to("float32").div(2).add(0.5).clamp(0, 1).floats();
+              }),
+            );
+            yield { index, pixels };
+          }
+        } finally {
+          next.dispose();
         }
-        next.dispose();
       }
     }
   } finally {
