@@ -106,7 +106,8 @@ describe("a face through time", () => {
       const f = await t.at(i);
       states.push(f.state);
       if (i === 5) expect(f.inner![0].x).toBeCloseTo(face(55, 60)[0].x, 6);
-      expect(f.matrix === null).toBe(f.state !== "found" && f.state !== "bridged");
+      expect(f.painted).toBe(f.state === "found" || f.state === "bridged");
+      expect(f.matrix === null).toBe(f.state === "missing");
     }
     expect(states.slice(4, 8)).toEqual(["found", "bridged", "bridged", "found"]);
     expect(new Set(states.slice(21, 32))).toEqual(new Set(["missing"]));
@@ -140,7 +141,7 @@ describe("a face through time", () => {
         const f = await t.at(i);
         strengths.push(f.strength);
         expect(f.state).toBe(i < 10 ? "found" : state);
-        expect(f.matrix === null).toBe(i >= 10);
+        expect(f.painted).toBe(i < 10);
       }
       expect(strengths[0]).toBeCloseTo(1, 10);
       expect(strengths[9]).toBeLessThan(0.8);

@@ -1,5 +1,6 @@
 /** An avatar's head crops: `heads/` with aligned pictures, condition crops, masks and the transforms they were cut by. */
-import { existsSync, rmSync, statSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { loadMotion, writeNpz } from "@make-your-anchor/body";
 import { FaceTrack, type FaceState } from "@make-your-anchor/face";
 import { readImage, writePng, type RgbImage } from "@make-your-anchor/media";
@@ -42,7 +43,7 @@ export const headPath = (avatar: Avatar, kind: (typeof kinds)[number], frame: nu
 export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promise<HeadsReport> {
   const { head } = presets[avatar.info.preset];
   const { frames, resolution } = avatar.info;
-  const stamp = `${head.resolution} of ${frames} frames, motion ${statSync(avatar.motionPath).size} ${statSync(avatar.motionPath).mtimeMs}`;
+  const stamp = `${head.resolution} of ${frames} frames, motion ${createHash("sha256").update(readFileSync(avatar.motionPath)).digest("hex")}`;
   const path = avatar.path("heads", "heads.json");
   const found = existsSync(path) ? (readJson(path) as HeadsFile) : undefined;
   if (found && found.madeFrom === stamp && (o.faceParser === undefined || o.faceParser === found.parser)) return found;
@@ -62,7 +63,7 @@ export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promis
       o.signal?.throwIfAborted();
       const face = await track.at(i);
       report.states[face.state] = (report.states[face.state] ?? 0) + 1;
-      if (face.matrix) {
+      if (face.painted && face.matrix) {
         const crop = headCrop(await readImage(avatar.frame(i)), large.render(motion, i), face, head.resolution, parse);
         await writePng(headPath(avatar, "aligned", i), crop.image);
         await writePng(headPath(avatar, "conditions", i), crop.condition);

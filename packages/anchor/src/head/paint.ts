@@ -41,7 +41,7 @@ export interface PaintedFrame {
 interface Waiting {
   frame: RgbImage;
   face: TrackedFace;
-  /** What is sampled at this place: the frame's own crop, or the one before where it has none; the latter is not pasted. */
+  /** What is sampled at this place, painted or not: the frames of a window see each other. Empty where no face is. */
   crop: HeadCrop;
 }
 
@@ -62,8 +62,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   let models: LoadedModels | undefined;
   const track = new FaceTrack(o.sight, o.frames, { size });
   const waiting = new Map<number, Waiting>();
-  // Before the first face is seen: nothing, and nothing of it to be painted.
-  let before: HeadCrop = {
+  const empty: HeadCrop = {
     image: blankImage(size, size),
     condition: blankImage(size, size),
     mask: { ...blankImage(size, size), data: new Uint8Array(size * size * 3).fill(255) },
@@ -82,8 +81,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
       condition: async (i) => {
         const face = await track.at(i);
         const frame = await o.bodyFrame(i);
-        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size, o.parse) : before;
-        before = crop;
+        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size, o.parse) : empty;
         waiting.set(i, { frame, face, crop });
         return crop.condition;
       },
@@ -107,12 +105,13 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
     for await (const { index, pixels } of painted) {
       for (const i of waiting.keys()) if (i < index) waiting.delete(i);
       const { frame, face, crop } = waiting.get(index)!;
-      const image = face.matrix
-        ? pasteHead(frame, crop, fromPlanes(bytesRounded(pixels), size, size), face.matrix, {
-            matchColour: o.matchColour,
-            strength: face.strength,
-          })
-        : frame;
+      const image =
+        face.painted && face.matrix
+          ? pasteHead(frame, crop, fromPlanes(bytesRounded(pixels), size, size), face.matrix, {
+              matchColour: o.matchColour,
+              strength: face.strength,
+            })
+          : frame;
       yield { index, image, face: face.state };
     }
   } finally {

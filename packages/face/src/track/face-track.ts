@@ -19,7 +19,9 @@ export interface FaceSight {
 
 export interface TrackedFace {
   state: FaceState;
-  /** From the frame to the crop; null where the frame is to be passed through. */
+  /** Whether to paint it; otherwise the frame is passed through. */
+  painted: boolean;
+  /** From the frame to the crop; null where nothing was seen. */
   matrix: Affine | null;
   inner: readonly XY[] | null;
   /** How much of the painted face to show, 0..1: it fades in and out beside frames that are passed through. */
@@ -87,8 +89,7 @@ export class FaceTrack {
     const reach = this.radius + this.o.maxGap;
     for (const j of this.sights.keys()) if (j < i - 2 * reach) this.sights.delete(j);
     const own = await this.filled(i);
-    if (!own?.inner || !paintable(own.state))
-      return { state: own?.state ?? "missing", matrix: null, inner: own?.inner ?? null, strength: 0 };
+    if (!own?.inner) return nothing;
     const sum = [0, 0, 0, 0, 0, 0];
     let [total, painted, all] = [0, 0, 0];
     for (let j = i - this.radius; j <= i + this.radius; j++) {
@@ -102,11 +103,14 @@ export class FaceTrack {
       aligned.matrix.forEach((v, k) => (sum[k] += weight * v));
       total += weight;
     }
-    if (total === 0) return { state: "missing", matrix: null, inner: null, strength: 0 };
+    if (total === 0) return nothing;
+    const shown = paintable(own.state);
     // Similarities a frame or two apart differ little: their mean is one again, to that accuracy exactly (a = d, b = −c).
     const [a, b, tx, c, d, ty] = sum.map((v) => v / total);
-    return { state: own.state, matrix: [a, b, tx, c, d, ty], inner: own.inner, strength: painted / all };
+    return { state: own.state, painted: shown, matrix: [a, b, tx, c, d, ty], inner: own.inner, strength: shown ? painted / all : 0 };
   }
 }
+
+const nothing: TrackedFace = { state: "missing", painted: false, matrix: null, inner: null, strength: 0 };
 
 const paintable = (state: FaceState): boolean => state === "found" || state === "bridged";
