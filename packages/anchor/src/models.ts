@@ -1,5 +1,5 @@
 /** The models of an avatar's body folder, in diffusers' layout. */
-import { existsSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Generator, keep, noGrad, scope, zerosLike, type LoadOptions, type Module, type Tensor } from "@make-your-anchor/torch";
 import {
@@ -10,6 +10,7 @@ import {
   clipPixels,
   ControlNetModel,
   readConfig,
+  saveModel,
   UNet2DConditionModel,
   UNet3DConditionModel,
   type SchedulerConfig,
@@ -17,7 +18,7 @@ import {
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
-import { pictureFiles, writeJson } from "./files.ts";
+import { pictureFiles, replaceFolder, writeJson } from "./files.ts";
 import { hubOf } from "./hub/cache.ts";
 import { requirePublished, type PublishedName } from "./hub/catalogue.ts";
 import { presets, type Preset } from "./presets.ts";
@@ -216,12 +217,12 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
 export const loadVae = (avatar: Avatar, load: LoadOptions = {}): AutoencoderKL =>
   AutoencoderKL.fromPretrained(partFolder(avatar, "vae"), load);
 
-export function saveScheduler(folder: string, config: object): void {
+function saveScheduler(folder: string, config: object): void {
   writeJson(join(folder, "scheduler", "scheduler_config.json"), { _class_name: "DDIMScheduler", ...config });
 }
 
 /** What diffusers wants to find in a config beside our keys. */
-export const diffusersConfig = (m: UNet2DConditionModel | ControlNetModel | AutoencoderKL): object => {
+const diffusersConfig = (m: UNet2DConditionModel | ControlNetModel | AutoencoderKL): object => {
   const extra: Record<string, object> = {
     AutoencoderKL: {
       down_block_types: m.config.block_out_channels && (m.config.block_out_channels as number[]).map(() => "DownEncoderBlock2D"),
@@ -237,3 +238,30 @@ export const diffusersConfig = (m: UNet2DConditionModel | ControlNetModel | Auto
   }
   return config;
 };
+
+/**
+ * Puts trained models in the place of an avatar's own, all at once.
+ * @param scheduler the noise schedule they were trained with; null where VAE, encoder and schedule are published ones
+ */
+export function saveTrained(
+  avatar: Avatar,
+  model: Model,
+  { unet, controlnet, vae, encoder }: StartedModels,
+  scheduler: object | null,
+): void {
+  const fresh = avatar.path(`${model}.new`);
+  rmSync(fresh, { recursive: true, force: true });
+  saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
+  saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
+  if (scheduler) {
+    saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
+    saveModel(
+      `${fresh}/image_encoder`,
+      encoder,
+      { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
+      "model.safetensors",
+    );
+    saveScheduler(fresh, scheduler);
+  }
+  replaceFolder(fresh, avatar.path(model));
+}

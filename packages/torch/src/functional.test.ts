@@ -84,6 +84,29 @@ describe("attention", () => {
       const weight = g.randn(a.shape);
       expect(worst(grad(a.mul(weight).sum(), [q])[0]!, grad(b.mul(weight).sum(), [q])[0]!)).toBeLessThan(1e-4);
     }));
+  for (const [what, n, m, causal] of [
+    ["as many keys as queries", 600, 600, false],
+    ["fewer keys", 600, 50, false],
+    ["more keys, over a block's border", 70, 515, false],
+    ["causal", 600, 600, true],
+  ] as const) {
+    it(`gradients of queries, keys and values over many blocks: ${what}`, () =>
+      scope(() => {
+        using g = new Generator(5);
+        const leaves = [n, m, m].map((length) => g.randn([2, length, 12]).requiresGrad_());
+        const split = (t: Tensor) => t.reshape([2, t.size(1), 3, 4]).transpose(1, 2);
+        const plain = ([q, k, v]: Tensor[]) => {
+          let scores = split(q).mul(0.5).matmul(split(k).transpose(2, 3));
+          if (causal) scores = scores.maskedFill(ops.tril(ops.ones_like(scores.select(0, 0).select(0, 0))).eq(0), Number.NEGATIVE_INFINITY);
+          return scores.softmax(-1).matmul(split(v)).transpose(1, 2).reshape([2, n, 12]);
+        };
+        const [a, b] = [attention(leaves[0], leaves[1], leaves[2], 3, causal), plain(leaves)];
+        expect(worst(a, b)).toBeLessThan(1e-5);
+        const weight = g.randn(a.shape);
+        const [mine, theirs] = [a, b].map((y) => grad(y.mul(weight).sum(), leaves));
+        mine.forEach((d, i) => expect(worst(d!, theirs[i]!), `input ${i}`).toBeLessThan(1e-4));
+      }));
+  }
   it("names a channel count that heads do not divide", () => {
     using q = tensor([[[1, 2, 3]]]);
     expect(() => attention(q, q, q, 2)).toThrow(ShapeError);

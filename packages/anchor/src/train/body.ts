@@ -1,21 +1,19 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
-import { rmSync } from "node:fs";
 import { totalmem } from "node:os";
 import { autocast, backwardCheckpointed, Generator, keep, noGrad, segment, type Tensor } from "@make-your-anchor/torch";
-import { bodyLoss, DDPMScheduler, saveModel, type BodyBatch } from "@make-your-anchor/diffusion";
+import { bodyLoss, DDPMScheduler, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "../compute.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
-import { replaceFolder } from "../files.ts";
-import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startFromNothing, startFromPublished } from "../models.ts";
+import { embedAppearance, publishedScheduler, saveTrained, startFromNothing, startFromPublished } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
-import { TrainingRun } from "./run.ts";
+import { openRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
 export interface TrainOptions extends WorkOptions, ComputeOptions {
@@ -61,22 +59,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     // Only now that everything it needs is here.
-    const runs = avatar.path("runs");
-    let run = o.fresh ? undefined : TrainingRun.unfinished(runs, "body");
-    run ??= TrainingRun.create(runs, {
-      target: "body",
-      preset: preset.name,
-      plan:
-        o.steps === undefined
-          ? { vae: [], body: [] }
-          : {
-              vae: [{ step: 0, total: Math.max(1, Math.round(o.steps / 3)) }],
-              body: [{ step: 0, total: Math.max(1, Math.round(o.steps)) }],
-            },
-      minutes: minutes ?? null,
-      seed: 5,
-      finished: false,
-    });
+    const run = openRun(avatar, "body", { ...o, minutes }, 5);
     const resume = run.latest();
     run.rewindMetrics(resume);
     const seconds = (run.config.minutes ?? 20) * 60;
@@ -188,22 +171,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       },
     });
 
-    const body = avatar.path("body");
-    const fresh = avatar.path("body.new");
-    rmSync(fresh, { recursive: true, force: true });
-    saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
-    saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
-    if (!full) {
-      saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
-      saveModel(
-        `${fresh}/image_encoder`,
-        encoder,
-        { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
-        "model.safetensors",
-      );
-      saveScheduler(fresh, scheduler.config);
-    }
-    replaceFolder(fresh, body);
+    saveTrained(avatar, "body", { unet, controlnet, vae, encoder }, full ? null : scheduler.config);
     run.config.finished = true;
     run.save();
     return {

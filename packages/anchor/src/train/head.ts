@@ -1,5 +1,4 @@
 /** `train head`: the inpainting UNet and its ControlNet on crops of one person's head; of the mini preset from nothing, its VAE first. */
-import { rmSync } from "node:fs";
 import {
   autocast,
   backwardCheckpointed,
@@ -12,28 +11,19 @@ import {
   type Generator,
   type Tensor,
 } from "@make-your-anchor/torch";
-import {
-  DDPMScheduler,
-  headLoss,
-  samplePosterior,
-  saveModel,
-  type AutoencoderKL,
-  type HeadBatch,
-  type Posterior,
-} from "@make-your-anchor/diffusion";
+import { DDPMScheduler, headLoss, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { chooseCompute, peakGpuMiB, startPeak } from "../compute.ts";
 import { PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
-import { replaceFolder } from "../files.ts";
 import { headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
-import { diffusersConfig, embedAppearance, publishedScheduler, saveScheduler, startHead } from "../models.ts";
+import { embedAppearance, publishedScheduler, saveTrained, startHead } from "../models.ts";
 import { presets } from "../presets.ts";
 import { checkAmount, requireMemory, type TrainOptions, type TrainResult } from "./body.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
-import { TrainingRun } from "./run.ts";
+import { openRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
 export interface HeadTrainResult extends Omit<TrainResult, "steps"> {
@@ -122,22 +112,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     startPeak(compute);
     if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
-    const runs = avatar.path("runs");
-    let run = o.fresh ? undefined : TrainingRun.unfinished(runs, "head");
-    run ??= TrainingRun.create(runs, {
-      target: "head",
-      preset: preset.name,
-      plan:
-        o.steps === undefined
-          ? { vae: [], body: [] }
-          : {
-              vae: [{ step: 0, total: Math.max(1, Math.round(o.steps / 3)) }],
-              body: [{ step: 0, total: Math.max(1, Math.round(o.steps)) }],
-            },
-      minutes: minutes ?? null,
-      seed: 6,
-      finished: false,
-    });
+    const run = openRun(avatar, "head", { ...o, minutes }, 6);
     const { config } = run;
     const resume = run.latest();
     run.rewindMetrics(resume);
@@ -268,21 +243,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       },
     });
 
-    const fresh = avatar.path("head.new");
-    rmSync(fresh, { recursive: true, force: true });
-    saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
-    saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
-    if (!full) {
-      saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
-      saveModel(
-        `${fresh}/image_encoder`,
-        encoder,
-        { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
-        "model.safetensors",
-      );
-      saveScheduler(fresh, scheduler.config);
-    }
-    replaceFolder(fresh, avatar.path("head"));
+    saveTrained(avatar, "head", { unet, controlnet, vae, encoder }, full ? null : scheduler.config);
     config.finished = true;
     run.save();
     const last = run.latest();

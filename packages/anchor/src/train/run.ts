@@ -2,6 +2,7 @@
 import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { SafetensorsFile, saveSafetensors, type Tensor } from "@make-your-anchor/torch";
+import type { Avatar } from "../avatar.ts";
 import { AnchorError } from "../errors.ts";
 import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
 
@@ -9,7 +10,11 @@ export interface RunConfig {
   target: "body" | "head";
   preset: string;
   /** How many steps each part was planned to take, from which step on: the schedule depends on it, and a resumed run must follow the same one. */
-  plan: { vae: Plan; body: Plan };
+  plan: {
+    vae: Plan;
+    /** UNet and ControlNet, of body or head. */
+    body: Plan;
+  };
   minutes: number | null;
   seed: number;
   finished: boolean;
@@ -143,4 +148,27 @@ export class TrainingRun {
       );
     return new SafetensorsFile(path);
   }
+}
+
+/** The unfinished run of a target to go on with, or a new one. Made only when everything that training needs is there. */
+export function openRun(
+  avatar: Avatar,
+  target: RunConfig["target"],
+  o: { fresh?: boolean; steps?: number; minutes?: number },
+  seed: number,
+): TrainingRun {
+  const runs = avatar.path("runs");
+  const going = o.fresh ? undefined : TrainingRun.unfinished(runs, target);
+  const planOf = (steps: number): Plan => [{ step: 0, total: Math.max(1, Math.round(steps)) }];
+  return (
+    going ??
+    TrainingRun.create(runs, {
+      target,
+      preset: avatar.info.preset,
+      plan: o.steps === undefined ? { vae: [], body: [] } : { vae: planOf(o.steps / 3), body: planOf(o.steps) },
+      minutes: o.minutes ?? null,
+      seed,
+      finished: false,
+    })
+  );
 }
