@@ -50,6 +50,7 @@ export interface AnimateOptions extends WorkOptions, ComputeOptions {
   face?: boolean;
   /** `"perFrame"` paints each face by itself, as the original does. */
   faceTemporal?: PaintOptions["temporal"];
+  facePaste?: PaintOptions["paste"];
   /** Renders every frame anew. */
   fresh?: boolean;
 }
@@ -219,7 +220,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       .digest("hex");
     const faceIdentity = withFace
       ? createHash("sha256")
-          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal}`)
+          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal} ${o.facePaste}`)
           .digest("hex")
       : null;
     const jobPath = join(folder, "job.json");
@@ -290,6 +291,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
               sight: heads.sight,
               parse: parser && ((image) => parser.mask(image)),
               temporal: o.faceTemporal,
+              paste: o.facePaste,
               seed: o.seed,
               ...compute,
               firstFrame: reused,

@@ -27,6 +27,7 @@ export interface EvaluateOptions extends WorkOptions, ComputeOptions {
   /** Default true: the face is painted where a head model is trained. */
   face?: boolean;
   faceTemporal?: PaintOptions["temporal"];
+  facePaste?: PaintOptions["paste"];
 }
 
 interface Pair {
@@ -108,6 +109,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
         sight: (i) => heads.sight(heldOutFrom + i),
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
+        paste: o.facePaste,
         device: o.device,
         precision: o.precision,
         signal: o.signal,

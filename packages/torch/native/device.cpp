@@ -6,7 +6,7 @@
 #include <torch/version.h>
 
 #define ANCHOR_TORCH_AT_LEAST(major, minor) (TORCH_VERSION_MAJOR > (major) || (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
-#if ANCHOR_TORCH_AT_LEAST(2, 9)
+#ifdef ANCHOR_DEVICE_ALLOCATOR
 #include <c10/core/CachingDeviceAllocator.h>
 #endif
 
@@ -25,7 +25,7 @@ napi_value cudaMemory(napi_env env, size_t argc, napi_value* argv) {
   const auto index = static_cast<c10::DeviceIndex>(toInt(env, argv[0], "device"));
   const bool reset = toBool(env, argv[1], "reset");
   napi_value out;
-#if ANCHOR_TORCH_AT_LEAST(2, 9)
+#ifdef ANCHOR_DEVICE_ALLOCATOR
   if (at::detail::getCUDAHooks().hasCUDA()) {
     auto* allocator = at::getDeviceAllocator(c10::DeviceType::CUDA);
     if (reset) allocator->resetPeakStats(index);

@@ -29,7 +29,7 @@ const memory = (device: string, reset: boolean): DeviceMemory | null => {
   return { allocated, peakAllocated, reserved, peakReserved };
 };
 
-/** Null where this libtorch cannot tell: before 2.9, or without CUDA. */
+/** Null where this libtorch cannot tell (before about 2.9), and without CUDA. */
 export const cudaMemory = (device: string): DeviceMemory | null => memory(device, false);
 
 /** Starts the device's peaks anew, at what is held now. */

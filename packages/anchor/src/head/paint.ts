@@ -1,7 +1,7 @@
 /** The head stage: faces of finished body frames painted anew, window by window, and pasted back. */
 import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, overlapWindows, sampleBody } from "@make-your-anchor/diffusion";
-import { FaceTrack, type FaceSight, type FaceState, type TrackedFace } from "@make-your-anchor/face";
+import { FaceTrack, pasteBack, type FaceSight, type FaceState, type TrackedFace } from "@make-your-anchor/face";
 import { blankImage, bytesRounded, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { chooseCompute, loading, type ComputeOptions } from "../compute.ts";
@@ -21,6 +21,8 @@ export interface PaintOptions extends ComputeOptions {
   /** `"perFrame"`: each frame by itself, as the original does, which flickers. Default `"windows"`: all-frame attention in overlapping windows. */
   temporal?: "windows" | "perFrame";
   matchColour?: boolean;
+  /** `"reference"`: the whole crop on an eroded and blurred plate, as the original pastes it. Default `"seamless"`. */
+  paste?: "seamless" | "reference";
   /** Makes masks from aligned pictures; default: drawn from the landmarks. */
   parse?: (image: RgbImage) => RgbImage;
   steps?: number;
@@ -105,17 +107,18 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
     for await (const { index, pixels } of painted) {
       for (const i of waiting.keys()) if (i < index) waiting.delete(i);
       const { frame, face, crop } = waiting.get(index)!;
-      const image =
-        face.painted && face.matrix
-          ? pasteHead(frame, crop, fromPlanes(bytesRounded(pixels), size, size), face.matrix, {
-              matchColour: o.matchColour,
-              strength: face.strength,
-            })
-          : frame;
-      yield { index, image, face: face.state };
+      const made = fromPlanes(bytesRounded(pixels), size, size);
+      yield { index, image: face.painted && face.matrix ? pasted(frame, crop, made, face, o) : frame, face: face.state };
     }
   } finally {
     models?.dispose();
     for (const t of owned) t.dispose();
   }
+}
+
+function pasted(frame: RgbImage, crop: HeadCrop, made: RgbImage, face: TrackedFace, o: PaintOptions): RgbImage {
+  if (o.paste !== "reference") return pasteHead(frame, crop, made, face.matrix!, { matchColour: o.matchColour, strength: face.strength });
+  // Its feather is for frames of 512.
+  const scale = frame.width / 512;
+  return pasteBack(frame, made, face.matrix!, { erode: Math.round(40 * scale), taps: 2 * Math.round(20 * scale) + 1 });
 }

@@ -22,6 +22,7 @@ interface Options extends ComputeFlags {
   overlap?: number;
   face: boolean;
   facePerFrame?: boolean;
+  facePaste?: "seamless" | "reference";
   fresh?: boolean;
   json?: boolean;
 }
@@ -48,6 +49,12 @@ export function addAnimate(program: Command): void {
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--no-face", "leave the face as the body model renders it, though a head model is trained")
     .option("--face-per-frame", "paint each frame's face by itself, as the original does")
+    .addOption(
+      new Option("--face-paste <how>", "seamless, or the whole crop on a soft plate as the original does").choices([
+        "seamless",
+        "reference",
+      ]),
+    )
     .option("--fresh", "render every frame anew")
     .option("--json", "print the result as JSON")
     .action((name: string, o: Options) =>
@@ -77,6 +84,7 @@ export function addAnimate(program: Command): void {
           precision: o.precision,
           face: o.face,
           faceTemporal: o.facePerFrame ? "perFrame" : "windows",
+          facePaste: o.facePaste,
           fresh: o.fresh,
           onProgress: c.onProgress,
           signal: c.signal,

@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { print, printJson } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
@@ -11,11 +11,25 @@ export function addEvaluate(program: Command): void {
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--no-face", "leave the head model out")
     .option("--face-per-frame", "paint each frame's face by itself, as the original does")
+    .addOption(
+      new Option("--face-paste <how>", "seamless, or the whole crop on a soft plate as the original does").choices([
+        "seamless",
+        "reference",
+      ]),
+    )
     .option("--json", "print the result as JSON")
     .action(
       (
         name: string,
-        o: { steps?: number; window?: number; overlap?: number; face: boolean; facePerFrame?: boolean; json?: boolean } & ComputeFlags,
+        o: {
+          steps?: number;
+          window?: number;
+          overlap?: number;
+          face: boolean;
+          facePerFrame?: boolean;
+          facePaste?: "seamless" | "reference";
+          json?: boolean;
+        } & ComputeFlags,
       ) =>
         run(o, async (c) => {
           const { Avatar, avatarPath, evaluateAvatar } = await import("@make-your-anchor/anchor");
@@ -26,6 +40,7 @@ export function addEvaluate(program: Command): void {
             windowOverlap: o.overlap,
             face: o.face,
             faceTemporal: o.facePerFrame ? "perFrame" : "windows",
+            facePaste: o.facePaste,
             device: o.device,
             precision: o.precision,
             onProgress: c.onProgress,
