@@ -8,7 +8,7 @@ import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anch
 import { fitMotion } from "@make-your-anchor/body";
 import { Avatar, toolVersion } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
-import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "./compute.ts";
+import { chooseCompute, peakGpuMiB, startPeak, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
@@ -16,7 +16,7 @@ import { filesOf } from "./hub/cache.ts";
 import { generateFrames, type GenerateOptions } from "./generate.ts";
 import { openParser, prepareHeads } from "./head/heads.ts";
 import { paintHeads, paintingSteps, type PaintOptions } from "./head/paint.ts";
-import { motionHeads, pictureHeads, type HeadSource } from "./head/source.ts";
+import { motionHeads, pictureHeads, scrfdAsDetector, type HeadSource } from "./head/source.ts";
 import type { Model } from "./models.ts";
 import { observeClip, observedSize } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
@@ -51,6 +51,8 @@ export interface AnimateOptions extends WorkOptions, ComputeOptions {
   /** `"perFrame"` paints each face by itself, as the original does. */
   faceTemporal?: PaintOptions["temporal"];
   facePaste?: PaintOptions["paste"];
+  /** SCRFD as ONNX, to find faces in ready condition pictures; default the detector that comes with the tool. */
+  faceDetector?: string;
   /** Renders every frame anew. */
   fresh?: boolean;
 }
@@ -81,7 +83,7 @@ interface Source {
   audio?: string;
   condition: (i: number) => RgbImage | Promise<RgbImage>;
   /** Where the head stage finds faces. */
-  heads: (bodyFrame: (i: number) => Promise<RgbImage>) => HeadSource;
+  heads: (bodyFrame: (i: number) => Promise<RgbImage>) => HeadSource | Promise<HeadSource>;
   /** What the frames depend on. */
   identity: string;
   notes: string[];
@@ -103,7 +105,13 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
       frames: files.length,
       fps: o.fps ?? avatar.info.fps,
       condition: (i) => readImage(files[i]),
-      heads: (bodyFrame) => pictureHeads(avatar, (i) => readImage(files[i]), bodyFrame),
+      heads: async (bodyFrame) =>
+        pictureHeads(
+          avatar,
+          (i) => readImage(files[i]),
+          bodyFrame,
+          o.faceDetector === undefined ? undefined : await scrfdAsDetector(o.faceDetector),
+        ),
       identity: `conditions ${resolve(o.conditions)} ${marks}`,
       notes: [],
       dispose: () => {},
@@ -171,6 +179,98 @@ const weightsMark = (avatar: Avatar, model: Model): string =>
     )
     .join();
 
+interface Rendering {
+  count: number;
+  /** Frames finished before. */
+  reused: number;
+  framesFolder: string;
+  /** Where body frames go: `framesFolder` itself where no face is painted. */
+  bodyFolder: string;
+  compute: Compute;
+  /** Null where no face is painted. */
+  faces: FaceLog | null;
+}
+
+/** Both stages, frame by frame to the disk; the head stage draws the body frames it needs out of the body stage. @returns the largest resident memory */
+async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r: Rendering): Promise<number> {
+  const { count, framesFolder, bodyFolder, compute, faces } = r;
+  let peak = process.memoryUsage.rss();
+  const save = async (folder: string, index: number, image: RgbImage) => {
+    await writePng(join(folder, frameName(index)), image);
+    peak = Math.max(peak, process.memoryUsage.rss());
+  };
+  let bodyDone = 0;
+  while (bodyDone < count && existsSync(join(bodyFolder, frameName(bodyDone)))) bodyDone++;
+  // Both stages count windows times steps.
+  const done = { body: 0, head: 0 };
+  const totals = { body: 0, head: faces ? paintingSteps(avatar, { frames: count, temporal: o.faceTemporal }) : 0 };
+  const progress = (stage: "body" | "head") => (n: number, total: number) => {
+    [done[stage], totals[stage]] = [n, total];
+    o.onProgress?.({ stage: "rendering", done: done.body + done.head, total: totals.body + totals.head });
+  };
+  const generated = generateFrames(avatar, {
+    ...compute,
+    frames: count,
+    condition: source.condition,
+    sampling: o.sampling,
+    sampler: o.sampler,
+    eta: o.eta,
+    steps: o.steps,
+    guidanceScale: o.guidanceScale,
+    negativePrompt: o.negativePrompt,
+    seed: o.seed,
+    windowSize: o.windowSize,
+    windowOverlap: o.windowOverlap,
+    firstFrame: bodyDone,
+    signal: o.signal,
+    onProgress: progress("body"),
+  });
+  const bodyFrame = async (i: number): Promise<RgbImage> => {
+    while (bodyDone <= i) {
+      const next = await generated.next();
+      if (next.done) throw new AnchorError("FRAMES", `the body stage ended at frame ${bodyDone} of ${count}`);
+      await save(bodyFolder, next.value.index, next.value.image);
+      bodyDone = next.value.index + 1;
+    }
+    return readImage(join(bodyFolder, frameName(i)));
+  };
+  try {
+    if (!faces) {
+      await bodyFrame(count - 1);
+      return peak;
+    }
+    // Kept from training; an imported head has none yet.
+    const { parser: parserPath } = await prepareHeads(avatar, { signal: o.signal, onProgress: o.onProgress });
+    using parser = parserPath ? openParser(avatar, parserPath, compute.device) : undefined;
+    const heads = await source.heads(bodyFrame);
+    try {
+      const painted = paintHeads(avatar, {
+        ...compute,
+        frames: count,
+        bodyFrame,
+        condition: heads.condition,
+        sight: heads.sight,
+        parse: parser && ((image) => parser.mask(image)),
+        temporal: o.faceTemporal,
+        paste: o.facePaste,
+        seed: o.seed,
+        firstFrame: r.reused,
+        signal: o.signal,
+        onProgress: progress("head"),
+      });
+      for await (const { index, image, face } of painted) {
+        faces.add(index, face);
+        await save(framesFolder, index, image);
+      }
+    } finally {
+      await heads.close();
+    }
+    return peak;
+  } finally {
+    await generated.return();
+  }
+}
+
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
   const started = performance.now();
@@ -191,6 +291,10 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
   const compute = chooseCompute(o, "rendering");
   const withFace = (o.face ?? true) && avatar.headTrained;
   const source = await openSource(avatar, o);
+  if ((o.face ?? true) && !withFace)
+    source.notes.push(
+      `no head model is trained, so faces are as the body model renders them ("anchor train ${avatar.info.name} head" makes one)`,
+    );
   try {
     startPeak(compute);
     const count = Math.min(source.frames, o.frames ?? source.frames);
@@ -220,7 +324,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       .digest("hex");
     const faceIdentity = withFace
       ? createHash("sha256")
-          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal} ${o.facePaste}`)
+          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal} ${o.facePaste} ${o.faceDetector}`)
           .digest("hex")
       : null;
     const jobPath = join(folder, "job.json");
@@ -237,80 +341,10 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     makeFolder(bodyFolder);
     let reused = 0;
     while (reused < count && existsSync(join(framesFolder, frameName(reused)))) reused++;
-    const faces = withFace ? new FaceLog(join(folder, "faces.jsonl"), reused) : null;
-    let peak = process.memoryUsage.rss();
-    if (reused < count) {
-      let bodyDone = 0;
-      while (bodyDone < count && existsSync(join(bodyFolder, frameName(bodyDone)))) bodyDone++;
-      // Both stages count windows times steps.
-      const done = { body: 0, head: 0 };
-      const totals = { body: 0, head: withFace ? paintingSteps(avatar, { frames: count, temporal: o.faceTemporal }) : 0 };
-      const progress = (stage: "body" | "head") => (n: number, total: number) => {
-        [done[stage], totals[stage]] = [n, total];
-        o.onProgress?.({ stage: "rendering", done: done.body + done.head, total: totals.body + totals.head });
-      };
-      const generated = generateFrames(avatar, {
-        frames: count,
-        condition: source.condition,
-        ...compute,
-        sampling: o.sampling,
-        sampler: o.sampler,
-        eta: o.eta,
-        steps: o.steps,
-        guidanceScale: o.guidanceScale,
-        negativePrompt: o.negativePrompt,
-        seed: o.seed,
-        windowSize: o.windowSize,
-        windowOverlap: o.windowOverlap,
-        firstFrame: bodyDone,
-        signal: o.signal,
-        onProgress: progress("body"),
-      });
-      const bodyFrame = async (i: number): Promise<RgbImage> => {
-        while (bodyDone <= i) {
-          const next = await generated.next();
-          if (next.done) throw new AnchorError("FRAMES", `the body stage ended at frame ${bodyDone} of ${count}`);
-          await writePng(join(bodyFolder, frameName(next.value.index)), next.value.image);
-          bodyDone = next.value.index + 1;
-          peak = Math.max(peak, process.memoryUsage.rss());
-        }
-        return readImage(join(bodyFolder, frameName(i)));
-      };
-      try {
-        if (!withFace) await bodyFrame(count - 1);
-        else {
-          // Kept from training; an imported head has none yet.
-          const { parser: parserPath } = await prepareHeads(avatar, o);
-          using parser = parserPath ? openParser(avatar, parserPath, compute.device) : undefined;
-          const heads = source.heads(bodyFrame);
-          try {
-            const painted = paintHeads(avatar, {
-              frames: count,
-              bodyFrame,
-              condition: heads.condition,
-              sight: heads.sight,
-              parse: parser && ((image) => parser.mask(image)),
-              temporal: o.faceTemporal,
-              paste: o.facePaste,
-              seed: o.seed,
-              ...compute,
-              firstFrame: reused,
-              signal: o.signal,
-              onProgress: progress("head"),
-            });
-            for await (const { index, image, face } of painted) {
-              faces?.add(index, face);
-              await writePng(join(framesFolder, frameName(index)), image);
-              peak = Math.max(peak, process.memoryUsage.rss());
-            }
-          } finally {
-            await heads.close();
-          }
-        }
-      } finally {
-        await generated.return();
-      }
-    }
+    const facesPath = join(folder, "faces.jsonl");
+    if (!withFace) rmSync(facesPath, { force: true });
+    const faces = withFace ? new FaceLog(facesPath, reused) : null;
+    const peak = reused < count ? await renderFrames(avatar, source, o, { count, reused, framesFolder, bodyFolder, compute, faces }) : 0;
 
     const audio = o.audio ?? source.audio;
     const size = avatar.info.resolution;
@@ -345,7 +379,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       reused,
       seconds: (performance.now() - started) / 1000,
       audio: audio ?? null,
-      peakRssMiB: Math.round(peak / 2 ** 20),
+      peakRssMiB: Math.round(Math.max(peak, process.memoryUsage.rss()) / 2 ** 20),
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
       faces: faces?.counts ?? null,

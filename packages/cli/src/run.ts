@@ -20,7 +20,7 @@ const callerFolder = process.env.ANCHOR_CALLER_DIR ?? process.cwd();
 const isExpected = (e: unknown): e is Error & { code: string; misuse?: boolean } =>
   e instanceof Error &&
   typeof (e as { code?: unknown }).code === "string" &&
-  /^(AnchorError|MediaError|BodyError|TorchError|ShapeError|StateDictError|ConfigError)$/.test(e.name);
+  /^(AnchorError|MediaError|BodyError|TorchError|ShapeError|StateDictError|ConfigError|FaceError)$/.test(e.name);
 
 const systemReasons: Record<string, string> = {
   ENOSPC: "the disk is full: free some space and type the same command again, finished work is kept",

@@ -6,9 +6,11 @@ import {
   faceOutline,
   FaceTrack,
   fivePoints,
+  innerFromFive,
   insideOutline,
   maskOfLabels,
   outlineMask,
+  ScrfdDetector,
   similarity,
   templates,
   type FaceLandmarks,
@@ -163,6 +165,63 @@ describe("a face through time", () => {
     expect(looked).toEqual(looked.toSorted((a, b) => a - b));
     expect(new Set(looked).size).toBe(looked.length);
     expect(looked.length).toBeLessThan(112);
+  });
+});
+
+describe("SCRFD as a detector", () => {
+  const side = 64;
+  const cells = (stride: number) => (side / stride) ** 2 * 2;
+  const names = ["s8", "s16", "s32", "b8", "b16", "b32", "p8", "p16", "p32"];
+  const outputs = () =>
+    Object.fromEntries(
+      names.map((name) => {
+        const stride = Number(name.slice(1));
+        const width = { s: 1, b: 4, p: 10 }[name[0]]!;
+        return [name, { data: new Float32Array(cells(stride) * width), dims: [cells(stride), width] }];
+      }),
+    );
+  const frame = { width: 128, height: 128, data: new Uint8Array(128 * 128 * 3).fill(90) };
+
+  it("gives the network its canvas, and reads faces from its outputs in their order", async () => {
+    const made = outputs();
+    // At stride 16, column 2, row 1, second anchor: one stride around it, points at its cell's corner and around.
+    const at = (1 * (side / 16) + 2) * 2 + 1;
+    (made.s16.data as Float32Array)[at] = 0.9;
+    (made.b16.data as Float32Array).set([1, 1, 1, 1], 4 * at);
+    (made.p16.data as Float32Array).set([-0.5, -0.5, 0.5, -0.5, 0, 0, -0.5, 0.5, 0.5, 0.5], 10 * at);
+    let seen: unknown;
+    const session = {
+      inputNames: ["input.1"],
+      outputNames: names,
+      run: async (feeds: Record<string, unknown>) => {
+        seen = feeds["input.1"];
+        return made;
+      },
+    };
+    const detector = new ScrfdDetector(session, (data, dims) => ({ data, dims }));
+    const faces = await detector.detect(frame, { side });
+    const { data, dims } = seen as { data: Float32Array; dims: number[] };
+    expect(dims).toEqual([1, 3, side, side]);
+    expect(data[0]).toBeCloseTo((90 - 127.5) / 128, 5);
+    // The frame is twice the canvas.
+    expect(faces).toHaveLength(1);
+    expect(faces[0].box).toEqual([32, 0, 96, 64]);
+    expect(faces[0].points[0]).toEqual([48, 16]);
+  });
+  it("refuses another network, and says what the file needs", async () => {
+    const session = { inputNames: ["x"], outputNames: ["a"], run: async () => ({ a: { data: new Float32Array(3), dims: [3] } }) };
+    await expect(new ScrfdDetector(session, (data) => data).detect(frame, { side })).rejects.toThrow(
+      /has 1 outputs, SCRFD with landmarks has 9/,
+    );
+    await expect(ScrfdDetector.open("/nowhere/scrfd.onnx")).rejects.toThrow(/onnxruntime-node|cannot be opened as an ONNX network/);
+  });
+  it("five points are enough for a mask: the others come from a face at hand", () => {
+    const [here, there] = [face(100, 100), face(30, 40, 20)];
+    const inner = innerFromFive(fivePoints(there), here)!;
+    inner.forEach((p, i) => {
+      expect(p.x).toBeCloseTo(there[i].x, 6);
+      expect(p.y).toBeCloseTo(there[i].y, 6);
+    });
   });
 });
 

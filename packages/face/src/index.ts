@@ -9,12 +9,14 @@ export {
   type ScrfdInput,
   type ScrfdLevel,
 } from "./detect/scrfd.ts";
-export { alignFace, similarity, type Alignment } from "./align/align.ts";
+export { ScrfdDetector, FaceError, type OnnxSession } from "./detect/scrfd-detector.ts";
+export { alignFace, type Alignment } from "./align/align.ts";
+export { similarity } from "./align/similarity.ts";
 export { templates, type FivePoints, type TemplateName } from "./align/templates.ts";
 export { blendFace, pasteBack, plateMask, type PasteOptions } from "./paste/paste.ts";
 export { BiSeNet } from "./parse/bisenet.ts";
 export { maskOfLabels, partsOfLabels, SoftErosion } from "./parse/mask.ts";
-export { fivePoints, innerCount, type XY } from "./align/five-points.ts";
+export { fivePoints, innerCount, innerFromFive, type XY } from "./align/five-points.ts";
 export { chooseFace, cosine, lastSeenOf, type LastSeen } from "./detect/choose.ts";
 export { convexHull, faceOutline, insideOutline, outlineMask } from "./mask/landmark-mask.ts";
 export { FaceTrack, type FaceSight, type FaceState, type TrackedFace, type TrackOptions } from "./track/face-track.ts";

@@ -1,6 +1,6 @@
 /** Where a head stage finds its faces and conditions: in a motion's mesh, or in ready condition pictures. */
-import type { Motion } from "@make-your-anchor/body";
-import { createDetector, type FaceSight } from "@make-your-anchor/face";
+import { emptyMotion, type Motion } from "@make-your-anchor/body";
+import { createDetector, innerFromFive, ScrfdDetector, type Detector, type FaceSight, type XY } from "@make-your-anchor/face";
 import { resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
@@ -31,6 +31,41 @@ export function motionHeads(avatar: Avatar, motion: Motion, betas?: Float32Array
 /** Side of the pictures the detector looks at. */
 const lookedAt = 512;
 
+/** A face looking at the camera: the landmarks that five points of a user's detector are filled up with. */
+function frontalFace(): readonly XY[] {
+  const motion = emptyMotion(1, 25);
+  motion.globalOrient.set([Math.PI, 0, 0]);
+  const renderer = new ConditionRenderer(
+    "mannequin",
+    { width: 256, height: 256, focal: 4000, cx: 128, cy: 128, transl: [0, 0.75, 12.5] },
+    256,
+  );
+  try {
+    return meshSight(renderer, motion, 0).inner!;
+  } finally {
+    renderer.dispose();
+  }
+}
+
+/** SCRFD, from the file the user brings, as a detector like the default one: the best face, its five points filled up. */
+export async function scrfdAsDetector(path: string): Promise<Detector> {
+  const scrfd = await ScrfdDetector.open(path);
+  const reference = frontalFace();
+  return {
+    detect: async (image) => {
+      const faces = await scrfd.detect(image);
+      return {
+        people: faces.flatMap(({ box: [x1, y1, x2, y2], score, points }) => {
+          const inner = innerFromFive(points, reference);
+          const face = inner && { score, box: [x1, y1, x2 - x1, y2 - y1] as const, inner: inner.map((p) => ({ ...p, score })) };
+          return face ? [{ face, body: [] }] : [];
+        }),
+      };
+    },
+    close: () => scrfd.close(),
+  };
+}
+
 /**
  * By the default detector, as the original does: in the condition picture, and where it finds none there, in the body frame.
  * @param bodyFrame finished frames, in order
@@ -39,8 +74,8 @@ export function pictureHeads(
   avatar: Avatar,
   condition: (frame: number) => Promise<RgbImage>,
   bodyFrame: (frame: number) => Promise<RgbImage>,
+  detector: Detector = createDetector({ workers: 1 }),
 ): HeadSource {
-  const detector = createDetector({ workers: 1 });
   const [inCondition, inFrame] = [new DetectedSight(detector), new DetectedSight(detector)];
   const { resolution } = avatar.info;
   const look = async (by: DetectedSight, picture: RgbImage): Promise<FaceSight> => {

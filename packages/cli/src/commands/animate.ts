@@ -21,6 +21,7 @@ interface Options extends ComputeFlags {
   window?: number;
   overlap?: number;
   face: boolean;
+  faceDetector?: string;
   facePerFrame?: boolean;
   facePaste?: "seamless" | "reference";
   fresh?: boolean;
@@ -55,6 +56,7 @@ export function addAnimate(program: Command): void {
         "reference",
       ]),
     )
+    .option("--face-detector <file>", "with --conditions: SCRFD as ONNX instead of the detector that comes with the tool")
     .option("--fresh", "render every frame anew")
     .option("--json", "print the result as JSON")
     .action((name: string, o: Options) =>
@@ -85,6 +87,7 @@ export function addAnimate(program: Command): void {
           face: o.face,
           faceTemporal: o.facePerFrame ? "perFrame" : "windows",
           facePaste: o.facePaste,
+          faceDetector: o.faceDetector && c.path(o.faceDetector),
           fresh: o.fresh,
           onProgress: c.onProgress,
           signal: c.signal,
