@@ -12,7 +12,7 @@ import { headCrop, pasteHead, type HeadCrop } from "./crops.ts";
 
 export interface PaintOptions extends ComputeOptions {
   frames: number;
-  /** Finished body frames; asked for in order, each perhaps more than once. */
+  /** Finished body frames: asked for in order, and again when they are finished. */
   bodyFrame: (frame: number) => Promise<RgbImage>;
   /** The mesh render of a frame, of any size. */
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
@@ -40,8 +40,8 @@ export interface PaintedFrame {
   face: FaceState;
 }
 
+/** A frame between being asked for and being finished. The picture itself is asked for again: at full size hundreds are under way. */
 interface Waiting {
-  frame: RgbImage;
   face: TrackedFace;
   /** What is sampled at this place, painted or not: the frames of a window see each other. Empty where no face is. */
   crop: HeadCrop;
@@ -82,9 +82,8 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
       frames: o.frames,
       condition: async (i) => {
         const face = await track.at(i);
-        const frame = await o.bodyFrame(i);
-        const crop = face.matrix ? headCrop(frame, await o.condition(i), face, size, o.parse) : empty;
-        waiting.set(i, { frame, face, crop });
+        const crop = face.matrix ? headCrop(await o.bodyFrame(i), await o.condition(i), face, size, o.parse) : empty;
+        waiting.set(i, { face, crop });
         return crop.condition;
       },
       inpaint: (i) => waiting.get(i)!.crop,
@@ -106,7 +105,8 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
     });
     for await (const { index, pixels } of painted) {
       for (const i of waiting.keys()) if (i < index) waiting.delete(i);
-      const { frame, face, crop } = waiting.get(index)!;
+      const { face, crop } = waiting.get(index)!;
+      const frame = await o.bodyFrame(index);
       const made = fromPlanes(bytesRounded(pixels), size, size);
       yield { index, image: face.painted && face.matrix ? pasted(frame, crop, made, face, o) : frame, face: face.state };
     }
