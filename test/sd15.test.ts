@@ -92,7 +92,7 @@ describe("sd15 on small weights", () => {
 
   it("trains a head from the inpainting weights, resumes, and paints with it", async () => {
     await expect(trainHead(avatar, { steps: 1 })).rejects.toThrow(/is not here: fetch it with "anchor pull sd-inpainting"/);
-    pulled(catalogue["sd-inpainting"], { unet: golden("unet2d_inpaint/unet") });
+    pulled(catalogue["sd-inpainting"], { unet: golden("unet2d_inpaint/unet"), scheduler: golden("schedulers/scheduler") });
     const live = await settledTensors();
     const abort = new AbortController();
     const onProgress = (p: { stage: string; done: number }) => p.stage.includes("head model") && p.done >= 1 && abort.abort();

@@ -82,9 +82,10 @@ export function startFromPublished(): StartedModels {
 export function startHead(configs: Preset["head"]["models"]): StartedModels {
   if (configs) return startFromNothing(configs);
   // The original starts a missing head ControlNet from the 4-channel UNet, not from the inpainting one.
+  const inpainting = requirePublished(hubOf(), "sd-inpainting"); // before gigabytes are opened
   const { unet: plain, ...rest } = startFromPublished();
   plain.dispose();
-  return { ...rest, unet: UNet3DConditionModel.fromPretrained(join(requirePublished(hubOf(), "sd-inpainting"), "unet")) };
+  return { ...rest, unet: UNet3DConditionModel.fromPretrained(join(inpainting, "unet")) };
 }
 
 /** The noise schedule beside the published weights. */

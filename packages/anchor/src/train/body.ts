@@ -176,7 +176,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     run.save();
     return {
       run: run.folder,
-      steps: { vae: run.config.plan.vae.at(-1)?.total ?? 0, body: run.latest()!.step },
+      steps: { vae: full ? 0 : (run.config.plan.vae.at(-1)?.total ?? 0), body: run.latest()!.step },
       seconds: (performance.now() - started) / 1000,
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),

@@ -250,7 +250,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     if (!last) throw new AnchorError("CHECKPOINT", `${run.folder}: no state was saved`);
     return {
       run: run.folder,
-      steps: { vae: config.plan.vae.at(-1)?.total ?? 0, head: last.step },
+      steps: { vae: full ? 0 : (config.plan.vae.at(-1)?.total ?? 0), head: last.step },
       seconds: (performance.now() - started) / 1000,
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
