@@ -20,6 +20,8 @@ export interface PaintOptions extends ComputeOptions {
   sight: (frame: number) => FaceSight | Promise<FaceSight>;
   /** `"perFrame"`: each frame by itself, as the original does, which flickers. Default `"windows"`: all-frame attention in overlapping windows. */
   temporal?: "windows" | "perFrame";
+  /** Weight of the frames before and behind beside a frame's own, 0..1; none with `"perFrame"`. Default 0.5. */
+  smooth?: number;
   matchColour?: boolean;
   /** `"reference"`: the whole crop on an eroded and blurred plate, as the original pastes it. Default `"seamless"`. */
   paste?: "seamless" | "reference";
@@ -47,6 +49,8 @@ interface Waiting {
   crop: HeadCrop;
 }
 
+const defaultSmooth = 0.5;
+
 /** Steps of sampling times windows: what `onProgress` counts. */
 export function paintingSteps(avatar: Avatar, o: Pick<PaintOptions, "frames" | "temporal" | "steps">): number {
   const { sampling } = presets[avatar.info.preset].head;
@@ -64,6 +68,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   let models: LoadedModels | undefined;
   const track = new FaceTrack(o.sight, o.frames, { size });
   const waiting = new Map<number, Waiting>();
+  const first = o.firstFrame ?? 0;
   const empty: HeadCrop = {
     image: blankImage(size, size),
     condition: blankImage(size, size),
@@ -99,17 +104,30 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
       controlnetConditioningScale: s.controlnetConditioningScale,
       // The original's head nets are the 2D ones, whose mid block sees no residual.
       aliased: false,
-      firstFrame: o.firstFrame,
+      firstFrame: Math.max(0, first - 1),
       signal: o.signal,
       onProgress: o.onProgress,
     });
-    for await (const { index, pixels } of painted) {
-      for (const i of waiting.keys()) if (i < index) waiting.delete(i);
+    // Each crop is shown as a mean with those beside it: aligned as they are, what differs from one to the next is mostly flicker.
+    const smooth = o.temporal === "perFrame" ? 0 : (o.smooth ?? defaultSmooth);
+    const made = new Map<number, Float32Array>();
+    const finished = async (index: number): Promise<PaintedFrame> => {
+      for (const i of made.keys()) if (i < index - 1) made.delete(i);
+      for (const i of waiting.keys()) if (i < index - 1) waiting.delete(i);
       const { face, crop } = waiting.get(index)!;
       const frame = await o.bodyFrame(index);
-      const made = fromPlanes(bytesRounded(pixels), size, size);
-      yield { index, image: face.painted && face.matrix ? pasted(frame, crop, made, face, o) : frame, face: face.state };
+      if (!face.painted) return { index, image: frame, face: face.state };
+      const beside = [index - 1, index + 1].filter((i) => smooth > 0 && made.has(i) && waiting.get(i)?.face.painted);
+      const own = made.get(index)!;
+      const mean = own.map((v, k) => beside.reduce((sum, i) => sum + smooth * made.get(i)![k], v) / (1 + smooth * beside.length));
+      const picture = fromPlanes(bytesRounded(mean), size, size);
+      return { index, image: pasted(frame, crop, picture, face, o), face: face.state };
+    };
+    for await (const { index, pixels } of painted) {
+      made.set(index, pixels);
+      if (index > first) yield await finished(index - 1);
     }
+    if (o.frames > first) yield await finished(o.frames - 1);
   } finally {
     models?.dispose();
     for (const t of owned) t.dispose();
