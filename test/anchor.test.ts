@@ -196,6 +196,9 @@ describe("head", () => {
     const { faces } = JSON.parse(out);
     expect(Object.values(faces as Record<string, number>).reduce((a, b) => a + b, 0)).toBe(4);
     expect(faces.missing).toBeGreaterThan(0);
+    const odd = anchor(["animate", folder, "--motion", folder, "--face-detector", "scrfd.onnx"]);
+    expect(odd.code).toBe(2);
+    expect(odd.err).toMatch(/a motion's face is found by its mesh/);
   });
 });
 

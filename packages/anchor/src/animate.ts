@@ -203,7 +203,7 @@ async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r
   while (bodyDone < count && existsSync(join(bodyFolder, frameName(bodyDone)))) bodyDone++;
   // Both stages count windows times steps.
   const done = { body: 0, head: 0 };
-  const totals = { body: 0, head: faces ? paintingSteps(avatar, { frames: count, temporal: o.faceTemporal }) : 0 };
+  const totals = { body: 0, head: faces ? paintingSteps(avatar, { frames: count, temporal: o.faceTemporal, steps: o.steps }) : 0 };
   const progress = (stage: "body" | "head") => (n: number, total: number) => {
     [done[stage], totals[stage]] = [n, total];
     o.onProgress?.({ stage: "rendering", done: done.body + done.head, total: totals.body + totals.head });
@@ -253,6 +253,7 @@ async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
         paste: o.facePaste,
+        steps: o.steps,
         seed: o.seed,
         firstFrame: r.reused,
         signal: o.signal,
@@ -287,6 +288,14 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
   ] as const) {
     if (v !== undefined && !(v > 0)) throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
   }
+  if (o.faceDetector !== undefined && o.conditions === undefined)
+    throw new AnchorError(
+      "OPTION",
+      "a face detector is for ready condition pictures: a motion's face is found by its mesh, leave --face-detector out",
+      {
+        misuse: true,
+      },
+    );
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
   const compute = chooseCompute(o, "rendering");
   const withFace = (o.face ?? true) && avatar.headTrained;

@@ -3,7 +3,7 @@ import { cudaDevices, cudaMemory, resetPeakMemory, type DType } from "@make-your
 import { AnchorError } from "./errors.ts";
 
 export type Precision = "float32" | "float16" | "bfloat16";
-export const precisions = ["float32", "float16", "bfloat16"] as const satisfies readonly Precision[];
+const precisions = ["float32", "float16", "bfloat16"] as const satisfies readonly Precision[];
 
 export interface ComputeOptions {
   /** `"cpu"`, `"cuda"`, `"cuda:N"`, or `"auto"` (default): the first GPU where the engine can use one. The variable `ANCHOR_DEVICE` changes the default. */

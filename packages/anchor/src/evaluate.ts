@@ -110,6 +110,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
         paste: o.facePaste,
+        steps: o.steps,
+        seed: o.seed,
         device: o.device,
         precision: o.precision,
         signal: o.signal,
@@ -122,11 +124,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   } finally {
     await heads.close();
   }
-  const described = {
-    truth: await describeFaces(truth, boxes, size),
-    made: await describeFaces(made, boxes, size),
-    bodyOnly: bodyOnly ? await describeFaces(bodyOnly, boxes, size) : [],
-  };
+  const [ofTruth, ofMade, ofBody] = await describeFaces(bodyOnly ? [truth, made, bodyOnly] : [truth, made], boxes, size);
   using vae = loadVae(avatar, { device: chooseCompute(o, "rendering").device });
   const decoded: Planes[] = [];
   for (let i = 0; i < truth.length; i++) {
@@ -145,10 +143,10 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const contactSheet = `${folder}/contact-sheet.png`;
   await writeContactSheet(avatar, contactSheet, made);
   const result: Evaluation = {
-    generated: { ...pair(made), face: scoreFaces(made, truth, boxes, size, described) },
+    generated: { ...pair(made), face: scoreFaces(made, truth, boxes, size, { truth: ofTruth, made: ofMade }) },
     bodyOnly: bodyOnly && {
       ...pair(bodyOnly),
-      face: scoreFaces(bodyOnly, truth, boxes, size, { truth: described.truth, made: described.bodyOnly }),
+      face: scoreFaces(bodyOnly, truth, boxes, size, { truth: ofTruth, made: ofBody }),
     },
     faces,
     baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },

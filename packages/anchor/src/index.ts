@@ -1,7 +1,7 @@
 export { AnchorError } from "./errors.ts";
 export type { Progress, WorkOptions } from "./progress.ts";
 export { Avatar, avatarPath, avatarSchema, toolVersion, type AvatarInfo } from "./avatar.ts";
-export { chooseCompute, precisions, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
+export { chooseCompute, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";

@@ -18,5 +18,5 @@ export { BiSeNet } from "./parse/bisenet.ts";
 export { maskOfLabels, partsOfLabels, SoftErosion } from "./parse/mask.ts";
 export { fivePoints, innerCount, innerFromFive, type XY } from "./align/five-points.ts";
 export { chooseFace, cosine, lastSeenOf, type LastSeen } from "./detect/choose.ts";
-export { convexHull, faceOutline, insideOutline, outlineMask } from "./mask/landmark-mask.ts";
+export { faceOutline, insideOutline, outlineMask } from "./mask/landmark-mask.ts";
 export { FaceTrack, type FaceSight, type FaceState, type TrackedFace, type TrackOptions } from "./track/face-track.ts";

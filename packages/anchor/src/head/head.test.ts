@@ -9,7 +9,7 @@ import { BiSeNet, FaceTrack } from "@make-your-anchor/face";
 import { ConditionRenderer } from "../conditions.ts";
 import { atSize, headCrop, pasteHead } from "./crops.ts";
 import { FaceParser } from "./parser.ts";
-import { meshSight } from "./sight.ts";
+import { DetectedSight, meshSight } from "./sight.ts";
 
 /** A presenter from head to hips before the camera, moved by `change`. */
 function motionOf(change: (m: Motion) => void = () => {}): Motion {
@@ -29,6 +29,12 @@ const sightOf = (change?: (m: Motion) => void) => {
   }
 };
 const bend = (m: Motion, joint: string, axisAngle: readonly number[]) => m.bodyPose.set(axisAngle, (jointIndex(joint) - 1) * 3);
+
+const noisyPicture = (width: number, height: number): RgbImage => ({
+  width,
+  height,
+  data: Uint8Array.from({ length: width * height * 3 }, (_, i) => 60 + ((i * 7919 + (i >> 4) * 31) % 140)),
+});
 
 describe("the face of the mesh", () => {
   it("is found where it is drawn", () => {
@@ -61,17 +67,38 @@ describe("the face of the mesh", () => {
   });
 });
 
+describe("the face in pictures", () => {
+  const seen = (x: number, descriptor: number[]) => ({
+    face: {
+      score: 0.9,
+      box: [x - 40, 60, 80, 80] as const,
+      inner: Array.from({ length: 51 }, (_, i) => ({ x: x + (i % 7) * 5, y: 90 + (i % 5) * 5, score: 0.9 })),
+      descriptor: Float32Array.from(descriptor),
+    },
+    body: [],
+  });
+  it("is the one that looks like the person where two are in view, and the likeness is asked for only then", async () => {
+    const pictures = [[seen(120, [1, 0])], [seen(150, [0, 1]), seen(160, [1, 0])], [seen(400, [0, 1])]];
+    let asked = 0;
+    const sight = new DetectedSight({ detect: async () => ({ people: pictures.shift()! }), close: async () => {} }, async () => {
+      asked++;
+      return [1, 0];
+    });
+    const picture = noisyPicture(512, 512);
+    expect((await sight.look(picture)).state).toBe("found");
+    expect(asked).toBe(0);
+    expect((await sight.look(picture)).inner![0].x).toBe(160);
+    expect(asked).toBe(1);
+    expect(await sight.look(picture)).toEqual({ state: "missing", inner: null }); // another's face, far away
+  });
+});
+
 describe("crop and paste", () => {
   const size = 64;
-  const noisy = (width: number, height: number): RgbImage => ({
-    width,
-    height,
-    data: Uint8Array.from({ length: width * height * 3 }, (_, i) => 60 + ((i * 7919 + (i >> 4) * 31) % 140)),
-  });
   const setup = async () => {
     const { sight, render } = sightOf();
     const face = await new FaceTrack(() => sight, 1, { size }).at(0);
-    const frame = noisy(256, 256);
+    const frame = noisyPicture(256, 256);
     return { face, frame, crop: headCrop(frame, render, face, size) };
   };
 
@@ -133,7 +160,7 @@ describe("crop and paste", () => {
       const weights = new Map(net.stateDict());
       saveSafetensors(join(folder, "parser.safetensors"), weights);
       using parser = new FaceParser(join(folder, "parser.safetensors"));
-      const image = noisy(size, size);
+      const image = noisyPicture(size, size);
       const labels = parser.labels(image);
       expect(labels).toHaveLength(512 * 512);
       const mask = parser.mask(image);

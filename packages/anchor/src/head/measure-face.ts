@@ -43,19 +43,21 @@ const portrait = (frame: RgbImage, box: Box): RgbImage => {
 
 export type Descriptors = (Float32Array | undefined)[];
 
-/** The detector's descriptors of the faces in frames; undefined where it saw none. */
-export async function describeFaces(frames: readonly Planes[], boxes: readonly (Box | null)[], size: number): Promise<Descriptors> {
+/** The detector's descriptors of the faces in several renderings of the same frames; undefined where it saw none. */
+export async function describeFaces(
+  renderings: readonly (readonly Planes[])[],
+  boxes: readonly (Box | null)[],
+  size: number,
+): Promise<Descriptors[]> {
   const detector = createDetector({ describe: true });
+  const describe = async (planes: Planes, box: Box | null) => {
+    if (!box) return undefined;
+    const { people } = await detector.detect(portrait(fromPlanes(planes, size, size), box));
+    const faces = people.flatMap((p) => p.face ?? []).sort((a, b) => b.box[3] - a.box[3]);
+    return faces[0]?.descriptor;
+  };
   try {
-    return await Promise.all(
-      frames.map(async (planes, i) => {
-        const box = boxes[i];
-        if (!box) return undefined;
-        const { people } = await detector.detect(portrait(fromPlanes(planes, size, size), box));
-        const faces = people.flatMap((p) => p.face ?? []).sort((a, b) => b.box[3] - a.box[3]);
-        return faces[0]?.descriptor;
-      }),
-    );
+    return await Promise.all(renderings.map((frames) => Promise.all(frames.map((planes, i) => describe(planes, boxes[i])))));
   } finally {
     await detector.close();
   }

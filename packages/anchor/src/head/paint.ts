@@ -18,7 +18,7 @@ export interface PaintOptions extends ComputeOptions {
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
   /** Where the face is, in pixels of the body frames. */
   sight: (frame: number) => FaceSight | Promise<FaceSight>;
-  /** `"perFrame"`: each frame by itself, as the original does, which flickers. Default `"windows"`: all-frame attention in overlapping windows. */
+  /** `"perFrame"`: each frame by itself, as the original does. Default `"windows"`: all-frame attention in overlapping windows. */
   temporal?: "windows" | "perFrame";
   /** Weight of the frames before and behind beside a frame's own, 0..1; none with `"perFrame"`. Default 0.5. */
   smooth?: number;

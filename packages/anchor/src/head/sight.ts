@@ -64,21 +64,22 @@ export function meshSight(renderer: ConditionRenderer, motion: Motion, frame: nu
 }
 
 /**
- * The face in pictures that come without a mesh: the first by size (and likeness, with a descriptor), then the one that is nearest to
- * where it was. Pictures are looked at in their order.
+ * The face in pictures that come without a mesh: the first by size, then the one that is nearest to where it was; where several are in view and
+ * the detector describes them, also by likeness. Pictures are looked at in their order.
  */
 export class DetectedSight {
   private readonly detector: Detector;
-  private readonly reference: ArrayLike<number> | undefined;
+  private readonly reference: (() => Promise<ArrayLike<number> | undefined>) | undefined;
   private last: LastSeen | undefined;
 
-  constructor(detector: Detector, reference?: ArrayLike<number>) {
+  /** @param reference the person's descriptor, asked for when there is a choice */
+  constructor(detector: Detector, reference?: () => Promise<ArrayLike<number> | undefined>) {
     this.detector = detector;
     this.reference = reference;
   }
   async look(picture: RgbImage): Promise<FaceSight> {
     const faces = (await this.detector.detect(picture)).people.flatMap((p) => p.face ?? []);
-    const face = chooseFace(faces, this.last, this.reference);
+    const face = chooseFace(faces, this.last, faces.length > 1 ? await this.reference?.() : undefined);
     if (!face) return { state: "missing", inner: null };
     this.last = lastSeenOf(face);
     const inside = shareInside(faceOutline(face.inner), picture.width, picture.height);

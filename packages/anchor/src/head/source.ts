@@ -1,7 +1,7 @@
 /** Where a head stage finds its faces and conditions: in a motion's mesh, or in ready condition pictures. */
 import { emptyMotion, type Motion } from "@make-your-anchor/body";
-import { createDetector, innerFromFive, ScrfdDetector, type Detector, type FaceSight, type XY } from "@make-your-anchor/face";
-import { resizePil, type RgbImage } from "@make-your-anchor/media";
+import { chooseFace, createDetector, innerFromFive, ScrfdDetector, type Detector, type FaceSight, type XY } from "@make-your-anchor/face";
+import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
 import { presets } from "../presets.ts";
@@ -74,12 +74,25 @@ export function pictureHeads(
   avatar: Avatar,
   condition: (frame: number) => Promise<RgbImage>,
   bodyFrame: (frame: number) => Promise<RgbImage>,
-  detector: Detector = createDetector({ workers: 1 }),
+  detector: Detector = createDetector({ workers: 1, describe: true }),
 ): HeadSource {
-  const [inCondition, inFrame] = [new DetectedSight(detector), new DetectedSight(detector)];
+  const large = (picture: RgbImage) => resizePil(picture, lookedAt, lookedAt, "bicubic");
+  let described: Promise<Float32Array | undefined> | undefined;
+  const reference = () =>
+    (described ??= readImage(avatar.frame(0))
+      .then((frame) => detector.detect(large(frame)))
+      .then(
+        ({ people }) =>
+          chooseFace(
+            people.flatMap((p) => p.face ?? []),
+            undefined,
+          )?.descriptor,
+      ));
+  // A mesh looks like nobody: there a face is followed by its place alone.
+  const [inCondition, inFrame] = [new DetectedSight(detector), new DetectedSight(detector, reference)];
   const { resolution } = avatar.info;
   const look = async (by: DetectedSight, picture: RgbImage): Promise<FaceSight> => {
-    const seen = await by.look(resizePil(picture, lookedAt, lookedAt, "bicubic"));
+    const seen = await by.look(large(picture));
     const scale = resolution / lookedAt;
     return { ...seen, inner: seen.inner && seen.inner.map((p) => ({ x: (p.x + 0.5) * scale - 0.5, y: (p.y + 0.5) * scale - 0.5 })) };
   };

@@ -1,18 +1,17 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
-import { totalmem } from "node:os";
 import { autocast, backwardCheckpointed, Generator, keep, noGrad, segment, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, DDPMScheduler, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "../compute.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
-import { AnchorError } from "../errors.ts";
 import { embedAppearance, publishedScheduler, saveTrained, startFromNothing, startFromPublished } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
-import { plainGradients, trainLoop } from "./loop.ts";
+import { denoiserSettings, plainGradients, trainLoop } from "./loop.ts";
+import { checkAmount, requireMemory } from "./limits.ts";
 import { openRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
@@ -33,11 +32,6 @@ export interface TrainResult {
   precision: Precision;
   /** Largest memory taken on the GPU, MiB; null on the CPU and where libtorch cannot tell. */
   peakGpuMiB: number | null;
-}
-
-export function checkAmount(name: string, v: number | undefined): void {
-  if (v !== undefined && !(v > 0 && Number.isFinite(v)))
-    throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
 }
 
 /** Trains an avatar's body model. Interrupted, the same call goes on where it stopped; the last part of the clip is never looked at. */
@@ -117,6 +111,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     const asFloats = (b: BodyBatch): BodyBatch => ({ ...b, condition: b.condition.to(device).to("float32").div(255) });
     const shape = latents.shape;
     await trainLoop({
+      ...denoiserSettings(t, full),
       run,
       phase: "body",
       // Latents of another VAE would mean nothing to these weights.
@@ -124,11 +119,6 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       stage: "training the body model",
       parameters: named,
       clipped: full ? controlnet.parameters() : named.map(([, p]) => p),
-      maxGradNorm: t.maxGradNorm,
-      lr: t.lr,
-      weightDecay: t.weightDecay,
-      emaDecay: t.emaDecay,
-      schedule: full ? "constant" : "cosine",
       seed: run.config.seed,
       plan: run.config.plan.body,
       seconds: left,
@@ -186,21 +176,4 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     latents?.dispose();
     appearance?.dispose();
   }
-}
-
-/** Bytes a trained number takes: itself, its gradient and two moments, float32. */
-const bytesPerParameter = 16;
-/** The VAE, a segment's activations, pictures and the program, GiB; see docs/design/full-size.md. */
-const besides = 2.5;
-
-/** Stops before the machine starts to swap; on a GPU libtorch itself says when its memory is out. */
-export function requireMemory(count: number, device: string): void {
-  if (device !== "cpu") return;
-  const needed = (count * bytesPerParameter) / 2 ** 30 + besides;
-  const total = totalmem() / 2 ** 30;
-  if (total >= needed) return;
-  throw new AnchorError(
-    "MEMORY",
-    `this training needs about ${needed.toFixed(1)} GiB of memory (weights, gradients and two moments of ${(count / 1e9).toFixed(2)} billion numbers), this machine has ${total.toFixed(1)}: use a larger one, or the mini preset`,
-  );
 }

@@ -20,9 +20,10 @@ import { AnchorError } from "../errors.ts";
 import { headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { embedAppearance, publishedScheduler, saveTrained, startHead } from "../models.ts";
 import { presets } from "../presets.ts";
-import { checkAmount, requireMemory, type TrainOptions, type TrainResult } from "./body.ts";
+import type { TrainOptions, TrainResult } from "./body.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
-import { plainGradients, trainLoop } from "./loop.ts";
+import { checkAmount, requireMemory } from "./limits.ts";
+import { denoiserSettings, plainGradients, trainLoop } from "./loop.ts";
 import { openRun } from "./run.ts";
 import { trainVae } from "./vae.ts";
 
@@ -151,15 +152,19 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const models = { unet, controlnet, scheduler };
     const context = appearance;
+    const conditionsOf = (places: readonly number[]) =>
+      PictureSet.load(
+        places.map((k) => headPath(avatar, "conditions", frames[k])),
+        head.resolution,
+      );
+    // Small ones are held; at full size they are read as they are needed, as the body's.
+    const held = full ? null : await conditionsOf([...frames.keys()]);
     const shape = [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor];
     /** Everything random is drawn for the whole batch, in the samples' order. The caller disposes what it holds. */
     const batchOf = async (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<HeadBatch> => {
       const crops: Crop[] = [];
       for (const k of places) crops.push(await latents.at(k));
-      const set = await PictureSet.load(
-        places.map((k) => headPath(avatar, "conditions", frames[k])),
-        head.resolution,
-      );
+      using bytes = held ? held.batch(places) : (await conditionsOf(places)).batch([...places.keys()]);
       return scope(() =>
         noGrad(() => {
           const scale = vae.config.scaling_factor;
@@ -181,11 +186,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
             noise: noise.to(device),
             timesteps,
             context: context.expand([places.length, context.size(1), context.size(2)]),
-            condition: set
-              .batch(places.map((_, i) => i))
-              .to(device)
-              .to("float32")
-              .div(255),
+            condition: bytes.to(device).to("float32").div(255),
           };
         }),
       );
@@ -194,17 +195,13 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       for (const x of [b.latents, b.maskedImageLatents, b.maskLatents, b.noise, b.context, b.condition]) x.dispose();
     };
     await trainLoop({
+      ...denoiserSettings(t, full),
       run,
       phase: "head",
       alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
       stage: "training the head model",
       parameters: named,
       clipped: full ? controlnet.parameters() : named.map(([, p]) => p),
-      maxGradNorm: t.maxGradNorm,
-      lr: t.lr,
-      weightDecay: t.weightDecay,
-      emaDecay: t.emaDecay,
-      schedule: full ? "constant" : "cosine",
       seed: config.seed,
       plan: config.plan.body,
       seconds: Math.max(30, seconds - (performance.now() - started) / 1000),

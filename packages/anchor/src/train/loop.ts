@@ -14,6 +14,7 @@ import {
   type Tensor,
 } from "@make-your-anchor/torch";
 import { AnchorError } from "../errors.ts";
+import type { Preset } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import type { Checkpoint, Phase, Plan, TrainingRun } from "./run.ts";
 
@@ -90,6 +91,16 @@ export interface LoopOptions extends WorkOptions {
   resume?: Checkpoint;
   onPlanned?: (plan: Plan) => void;
 }
+
+/** How UNet and ControlNet are trained; at full size as the original: at a constant rate, without an average. */
+export const denoiserSettings = (t: Preset["training"], full: boolean) =>
+  ({
+    lr: t.lr,
+    weightDecay: t.weightDecay,
+    emaDecay: t.emaDecay,
+    maxGradNorm: t.maxGradNorm,
+    schedule: full ? "constant" : "cosine",
+  }) as const;
 
 /** Steps timed before the first plan; the first few are slower. */
 const timed = { skip: 3, count: 12 };

@@ -2,7 +2,7 @@
 import type { XY } from "../align/five-points.ts";
 
 /** Convex hull, counter-clockwise in a frame with y up (Andrew's monotone chain). */
-export function convexHull(points: readonly XY[]): XY[] {
+function convexHull(points: readonly XY[]): XY[] {
   const sorted = points.toSorted((a, b) => a.x - b.x || a.y - b.y);
   const half = (list: readonly XY[]) => {
     const out: XY[] = [];

@@ -1,0 +1,25 @@
+/** What a training is refused for before it starts. */
+import { totalmem } from "node:os";
+import { AnchorError } from "../errors.ts";
+
+export function checkAmount(name: string, v: number | undefined): void {
+  if (v !== undefined && !(v > 0 && Number.isFinite(v)))
+    throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
+}
+
+/** Bytes a trained number takes: itself, its gradient and two moments, float32. */
+const bytesPerParameter = 16;
+/** The VAE, a segment's activations, pictures and the program, GiB; see docs/design/full-size.md. */
+const besides = 2.5;
+
+/** Stops before the machine starts to swap; on a GPU libtorch itself says when its memory is out. */
+export function requireMemory(count: number, device: string): void {
+  if (device !== "cpu") return;
+  const needed = (count * bytesPerParameter) / 2 ** 30 + besides;
+  const total = totalmem() / 2 ** 30;
+  if (total >= needed) return;
+  throw new AnchorError(
+    "MEMORY",
+    `this training needs about ${needed.toFixed(1)} GiB of memory (weights, gradients and two moments of ${(count / 1e9).toFixed(2)} billion numbers), this machine has ${total.toFixed(1)}: use a larger one, or the mini preset`,
+  );
+}
