@@ -1,8 +1,18 @@
 /** From a clip to landmarks: finding the person, choosing the crop, and following them through every frame. */
 import { decodeVideo, probeVideo, type RgbImage, type VideoInfo } from "@make-your-anchor/media";
-import { createDetector, type Detection, type Detector, type PersonLandmarks } from "@make-your-anchor/face";
+import {
+  alike,
+  cosine,
+  createDetector,
+  lastSeenOf,
+  type Detection,
+  type Detector,
+  type LastSeen,
+  type PersonLandmarks,
+} from "@make-your-anchor/face";
 import type { FrameLandmarks } from "@make-your-anchor/body";
 import { AnchorError } from "./errors.ts";
+import { FollowedPerson, isPlain, typicalDescriptor } from "./follow.ts";
 import type { WorkOptions } from "./progress.ts";
 
 export interface Crop {
@@ -34,8 +44,16 @@ function mainPeople(d: Detection, picture: { width: number; height: number }): P
     .sort((a, b) => b.face!.box[3] - a.face!.box[3]);
 }
 
-/** A square around head, shoulders and hands, from a few frames spread over the clip. */
-async function findCrop(path: string, info: VideoInfo, detector: Detector, o: WorkOptions): Promise<Crop> {
+/** Who the clip is about, as a few frames spread over it show. */
+interface Found {
+  /** A square around head, shoulders and hands. */
+  crop: Crop;
+  /** Where the face was, in pixels of the observed pictures. */
+  seenAt: LastSeen[];
+  descriptor: ArrayLike<number> | undefined;
+}
+
+async function findPerson(path: string, info: VideoInfo, detector: Detector, o: WorkOptions): Promise<Found> {
   const looks = Math.max(4, Math.min(12, Math.floor(info.durationSeconds * 2)));
   const scale = Math.min(1, 960 / Math.max(info.width, info.height));
   const [width, height] = [Math.round(info.width * scale), Math.round(info.height * scale)];
@@ -51,10 +69,10 @@ async function findCrop(path: string, info: VideoInfo, detector: Detector, o: Wo
     frames.push(frame);
   const xs: [number, number][] = [];
   const ys: [number, number][] = [];
-  const faces: [number, number][] = [];
+  const faces: NonNullable<PersonLandmarks["face"]>[] = [];
   let crowded = 0;
   let seen = 0;
-  const found = await Promise.all(frames.map((f) => detector.detect(f)));
+  const found = await Promise.all(frames.map((f) => detector.detect(f, { describe: true })));
   found.forEach((d, i) => {
     const people = mainPeople(d, frames[i]);
     if (people.length === 0) return;
@@ -71,7 +89,7 @@ async function findCrop(path: string, info: VideoInfo, detector: Detector, o: Wo
     ] as { x: number; y: number }[];
     xs.push([Math.min(fx - 1.6 * size, ...points.map((q) => q.x)), Math.max(fx + 1.6 * size, ...points.map((q) => q.x))]);
     ys.push([fy - 1.3 * size, Math.max(fy + 2 * size, ...points.map((q) => q.y))]);
-    faces.push([fx, fy]);
+    faces.push(p.face!);
     o.onProgress?.({ stage: "finding the person", done: i + 1, total: frames.length });
   });
   if (seen < Math.max(1, frames.length / 3)) {
@@ -110,7 +128,17 @@ async function findCrop(path: string, info: VideoInfo, detector: Detector, o: Wo
   const place = (center: number, size: number) => Math.max(0, Math.min(size - side, center - side / 2));
   const even = (x: number) => Math.round(x / scale / 2) * 2;
   const [x, y, s] = [even(place(cx, width)), even(place(cy, height)), Math.min(even(side), info.width, info.height)];
-  return { x: Math.min(x, info.width - s), y: Math.min(y, info.height - s), width: s, height: s };
+  const crop = { x: Math.min(x, info.width - s), y: Math.min(y, info.height - s), width: s, height: s };
+  const k = observedSize / s;
+  const descriptor = typicalDescriptor(faces.flatMap((f) => f.descriptor ?? []));
+  // Another's face, in a look from which the person was gone, says nothing of where theirs is.
+  const theirs = faces.filter((f) => !descriptor || !f.descriptor || cosine(f.descriptor, descriptor) >= alike);
+  const seenAt = theirs.map(lastSeenOf).map((f) => ({
+    x: (f.x / scale - crop.x) * k,
+    y: (f.y / scale - crop.y) * k,
+    size: (f.size / scale) * k,
+  }));
+  return { crop, seenAt, descriptor };
 }
 
 function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
@@ -136,7 +164,7 @@ export async function observeClip(
     );
   const detector = createDetector();
   try {
-    const crop = await findCrop(path, info, detector, o);
+    const { crop, seenAt, descriptor } = await findPerson(path, info, detector, o);
     const detections: Detection[] = [];
     const running: Promise<void>[] = [];
     let index = 0;
@@ -151,8 +179,8 @@ export async function observeClip(
       const i = index++;
       await o.onFrame?.(frame, i);
       running.push(
-        detector.detect(frame).then((d) => {
-          detections[i] = d;
+        detector.detect(frame).then(async (d) => {
+          detections[i] = isPlain(d, seenAt) ? d : await detector.detect(frame, { describe: true });
           done++;
           o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
         }),
@@ -165,20 +193,9 @@ export async function observeClip(
         "TOO_SHORT",
         `${path}: ${index} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
       );
-    // The same person throughout: whose face is nearest to where it was.
-    let last: [number, number] | undefined;
-    const landmarks = detections.map((d) => {
-      const people = d.people.filter((p) => p.face || p.body.some(Boolean));
-      const at = (p: PersonLandmarks): [number, number] =>
-        faceCenter(p) ?? [p.body[0]?.x ?? observedSize / 2, p.body[0]?.y ?? observedSize / 2];
-      const mine = last
-        ? people.sort(
-            (a, b) => Math.hypot(at(a)[0] - last![0], at(a)[1] - last![1]) - Math.hypot(at(b)[0] - last![0], at(b)[1] - last![1]),
-          )[0]
-        : (mainPeople(d, { width: observedSize, height: observedSize })[0] ?? people[0]);
-      if (mine) last = at(mine);
-      return toFrameLandmarks(mine);
-    });
+    const person = new FollowedPerson(descriptor);
+    const biggest = (d: Detection) => mainPeople(d, { width: observedSize, height: observedSize })[0];
+    const landmarks = detections.map((d) => toFrameLandmarks(person.next(d, biggest)));
     return { info, crop, fps, landmarks };
   } finally {
     await detector.close();

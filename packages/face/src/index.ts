@@ -17,6 +17,6 @@ export { blendFace, pasteBack, plateMask, type PasteOptions } from "./paste/past
 export { BiSeNet } from "./parse/bisenet.ts";
 export { maskOfLabels, partsOfLabels, SoftErosion } from "./parse/mask.ts";
 export { fivePoints, innerCount, innerFromFive, type XY } from "./align/five-points.ts";
-export { chooseFace, cosine, lastSeenOf, type LastSeen } from "./detect/choose.ts";
+export { alike, chooseFace, followFace, smoothly, type Followed, cosine, lastSeenOf, type LastSeen } from "./detect/choose.ts";
 export { faceOutline, insideOutline, outlineMask } from "./mask/landmark-mask.ts";
 export { FaceTrack, type FaceSight, type FaceState, type TrackedFace, type TrackOptions } from "./track/face-track.ts";

@@ -15,7 +15,7 @@ import { retarget } from "../retarget.ts";
 import { writeSheet } from "../sheet.ts";
 import { trainBody } from "../train/body.ts";
 import { Presenter, presenterCamera } from "./presenter.ts";
-import { speechMotion, speechSound } from "./speech-motion.ts";
+import { speechMotion, speechSound } from "../people/speech-motion.ts";
 
 export interface DemoOptions extends WorkOptions {
   /** Length of the clip that is learnt from. Default 24. */

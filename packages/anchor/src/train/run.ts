@@ -7,7 +7,7 @@ import { AnchorError } from "../errors.ts";
 import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
 
 export interface RunConfig {
-  target: "body" | "head";
+  target: "vae" | "body" | "head";
   preset: string;
   /** How many steps each part was planned to take, from which step on: the schedule depends on it, and a resumed run must follow the same one. */
   plan: {
@@ -50,6 +50,16 @@ export class TrainingRun {
     const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
     let folder = join(runs, stamp);
     for (let i = 2; existsSync(folder); i++) folder = join(runs, `${stamp}-${i}`);
+    makeFolder(join(folder, "checkpoints"));
+    const run = new TrainingRun(folder, config);
+    run.save();
+    return run;
+  }
+
+  /** The run in a folder of its own: what is there goes on, else a new one begins. */
+  static at(folder: string, config: RunConfig): TrainingRun {
+    const path = join(folder, "config.json");
+    if (existsSync(path)) return new TrainingRun(folder, readJson(path) as RunConfig);
     makeFolder(join(folder, "checkpoints"));
     const run = new TrainingRun(folder, config);
     run.save();

@@ -13,11 +13,34 @@ export interface Camera {
   height: number;
 }
 
+/**
+ * Linear colour `out` of a point of a face, given by its corners' weights `w`; `n` its unit normal, `v` the unit direction to the camera, `p` its
+ * place; renderer's world (x right, y up, z towards the camera).
+ */
+export type Shader = (
+  out: Float32Array,
+  face: number,
+  w0: number,
+  w1: number,
+  w2: number,
+  nx: number,
+  ny: number,
+  nz: number,
+  vx: number,
+  vy: number,
+  vz: number,
+  px: number,
+  py: number,
+  pz: number,
+) => void;
+
 export interface RasterOptions {
   /** The materials in use; default the original's sky blue everywhere. */
   materials?: readonly Material[];
   /** Index into `materials` at a point of a face, given by its corners' weights; default 0. */
   materialAt?: (face: number, w0: number, w1: number, w2: number) => number;
+  /** Gives a point's linear colour itself, instead of `materials`. */
+  shader?: Shader;
   /** A picture to draw over; default black. `[height, width, 3]`, not changed. */
   background?: Uint8Array;
 }
@@ -156,7 +179,7 @@ export class Rasteriser {
     const [tx, ty, tz] = camera.transl;
     const normals = vertexNormals(f, vertices);
     const materials = options.materials ?? [skyMaterial];
-    const { materialAt } = options;
+    const { materialAt, shader } = options;
     const colour = new Float32Array(3);
     for (let p = 0, o = 0; p < width * height; p++, o += 4) {
       if (owner[o] < 0 && owner[o + 1] < 0 && owner[o + 2] < 0 && owner[o + 3] < 0) continue;
@@ -211,8 +234,11 @@ export class Rasteriser {
         const vy = ty - wy;
         const vz = tz - wz;
         const vn = Math.sqrt(vx * vx + vy * vy + vz * vz) || 1;
-        const material = materials[materialAt ? materialAt(face, w0, w1, w2) : 0];
-        shade(colour, material, nx / nn, ny / nn, nz / nn, vx / vn, vy / vn, vz / vn, wx, wy, wz);
+        if (shader) shader(colour, face, w0, w1, w2, nx / nn, ny / nn, nz / nn, vx / vn, vy / vn, vz / vn, wx, wy, wz);
+        else {
+          const material = materials[materialAt ? materialAt(face, w0, w1, w2) : 0];
+          shade(colour, material, nx / nn, ny / nn, nz / nn, vx / vn, vy / vn, vz / vn, wx, wy, wz);
+        }
         red += count * toByte(colour[0]);
         green += count * toByte(colour[1]);
         blue += count * toByte(colour[2]);
@@ -242,7 +268,7 @@ function project(vertices: Float32Array, camera: Camera): Projected {
 }
 
 /** Area-weighted unit normals of vertices `[V, 3]`, `[V, 3]`. */
-function vertexNormals(f: Uint32Array, v: Float32Array): Float32Array {
+export function vertexNormals(f: Uint32Array, v: Float32Array): Float32Array {
   const out = new Float32Array(v.length);
   for (let i = 0; i < f.length; i += 3) {
     const a = 3 * f[i];

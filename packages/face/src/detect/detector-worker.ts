@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import {
   meshToInner,
   cocoNames,
@@ -70,7 +70,7 @@ const engine = new Human({
     detector: { rotation: false, maxDetected: 4, minConfidence: 0.3, return: false },
     mesh: { enabled: true },
     iris: { enabled: true },
-    description: { enabled: (workerData as { describe: boolean }).describe, minConfidence: 0 },
+    description: { enabled: false, minConfidence: 0 },
     emotion: { enabled: false },
     attention: { enabled: false },
   },
@@ -141,15 +141,28 @@ function assemble(result: HumanResult): Detection {
 
 const center = (f: FaceLandmarks): Point => ({ x: f.box[0] + f.box[2] / 2, y: f.box[1] + f.box[3] / 2, score: 1 });
 
-parentPort!.on("message", async ({ id, width, height, data }: { id: number; width: number; height: number; data: Uint8Array }) => {
+interface Request {
+  id: number;
+  describe: boolean;
+  width: number;
+  height: number;
+  data: Uint8Array;
+}
+/** One picture after another: the engine's settings are its own, not a call's. */
+let queue: Promise<void> = Promise.resolve();
+parentPort!.on("message", (request: Request) => {
+  queue = queue.then(() => look(request));
+});
+
+async function look({ id, describe, width, height, data }: Request): Promise<void> {
   try {
     ready ??= engine.load();
     await ready;
     const input = tf.tensor(data, [1, height, width, 3], "float32");
-    const result = (await engine.detect(input)) as HumanResult;
+    const result = (await engine.detect(input, { face: { description: { enabled: describe } } })) as HumanResult;
     tf.dispose(input);
     parentPort!.postMessage({ id, detection: assemble(result) });
   } catch (error) {
     parentPort!.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
   }
-});
+}

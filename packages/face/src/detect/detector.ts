@@ -5,8 +5,11 @@ import type { RgbImage } from "@make-your-anchor/media";
 import type { Detection } from "./landmarks.ts";
 
 export interface Detector {
-  /** Landmarks of every person in the picture, in its pixels. */
-  detect(image: RgbImage): Promise<Detection>;
+  /**
+   * Landmarks of every person in the picture, in its pixels.
+   * @param options.describe faces get a `descriptor` to tell people apart, at half as much time again; default as the detector was made
+   */
+  detect(image: RgbImage, options?: { describe?: boolean }): Promise<Detection>;
   close(): Promise<void>;
 }
 
@@ -18,14 +21,11 @@ interface Pending {
 /**
  * Starts the default detector.
  * @param options.workers pictures looked at side by side; default one a core, at most four
- * @param options.describe faces get a `descriptor` to tell people apart; default false
+ * @param options.describe faces get a `descriptor` where `detect` does not say otherwise; default false
  */
 export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector {
   const count = options.workers ?? Math.min(4, availableParallelism());
-  const workers = Array.from(
-    { length: count },
-    () => new Worker(new URL("./detector-worker.ts", import.meta.url), { workerData: { describe: options.describe ?? false } }),
-  );
+  const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
   const pending: Map<number, Pending>[] = workers.map(() => new Map());
   let next = 0;
   let failed: Error | undefined;
@@ -46,7 +46,7 @@ export function createDetector(options: { workers?: number; describe?: boolean }
     worker.unref();
   });
   return {
-    detect(image) {
+    detect(image, { describe = options.describe ?? false } = {}) {
       if (failed) return Promise.reject(failed);
       const id = next++;
       let least = 0;
@@ -56,7 +56,7 @@ export function createDetector(options: { workers?: number; describe?: boolean }
       return new Promise((resolve, reject) => {
         pending[least].set(id, { resolve, reject });
         workers[least].ref();
-        workers[least].postMessage({ id, width: image.width, height: image.height, data: image.data });
+        workers[least].postMessage({ id, describe, width: image.width, height: image.height, data: image.data });
       });
     },
     async close() {

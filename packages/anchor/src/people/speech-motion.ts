@@ -1,30 +1,8 @@
 /** A made-up speaker's motion: gestures, nods, blinks and a mouth that moves in syllables. Seeded; ours alone. */
 import { emptyMotion, jointIndex, type Motion } from "@make-your-anchor/body";
+import { uniform, wander } from "./random.ts";
 
-/** Small seeded generator of uniform numbers (mulberry32): the demo's motion must not depend on libtorch's version. */
-export function uniform(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-/** Smooth random walk between key values, one about every `period` seconds; −1..1. */
-function wander(random: () => number, period: number): (t: number) => number {
-  const keys: number[] = [];
-  return (t) => {
-    const i = Math.floor(t / period);
-    while (keys.length <= i + 1) keys.push(random() * 2 - 1);
-    const x = t / period - i;
-    const s = x * x * (3 - 2 * x);
-    return keys[i] * (1 - s) + keys[i + 1] * s;
-  };
-}
-
-interface ArmPose {
+export interface ArmPose {
   shoulder: readonly [number, number, number];
   elbow: readonly [number, number, number];
   wrist: readonly [number, number, number];
@@ -32,7 +10,7 @@ interface ArmPose {
 }
 
 /** Left arm; the right one mirrors the y and z angles. */
-const gestures: readonly ArmPose[] = [
+export const gestures: readonly ArmPose[] = [
   { shoulder: [0.15, -0.45, -1.1], elbow: [-0.2, -1.35, 0], wrist: [0, 0, 0], curl: 0.15 },
   { shoulder: [0.1, -0.6, -1.05], elbow: [-0.6, -1.75, 0], wrist: [-0.2, 0.1, 0.1], curl: 0 },
   { shoulder: [0.0, -0.35, -0.95], elbow: [-0.9, -1.95, 0], wrist: [-0.4, 0, 0.2], curl: -0.05 },
@@ -41,15 +19,15 @@ const gestures: readonly ArmPose[] = [
   { shoulder: [0.2, -0.3, -1.25], elbow: [0.0, -1.1, 0], wrist: [0, 0, 0.1], curl: 0.25 },
 ];
 
-/** `seconds` of speech-like motion at `fps`; other seeds give other speeches. */
-export function speechMotion(seconds: number, fps: number, seed: number): Motion {
+/** `seconds` of speech-like motion at `fps`; other seeds give other speeches, another repertoire of gestures another speaker. */
+export function speechMotion(seconds: number, fps: number, seed: number, repertoire: readonly ArmPose[] = gestures): Motion {
   const frames = Math.round(seconds * fps);
   const m = emptyMotion(frames, fps, 10, 10);
   const random = uniform(seed);
   const arms = [0, 1].map((side) => {
-    const keys: { at: number; pose: ArmPose }[] = [{ at: 0, pose: gestures[0] }];
+    const keys: { at: number; pose: ArmPose }[] = [{ at: 0, pose: repertoire[0] }];
     for (let t = 0.3 + random() * 0.5; t < seconds + 3;) {
-      keys.push({ at: t, pose: gestures[Math.floor(random() * gestures.length)] });
+      keys.push({ at: t, pose: repertoire[Math.floor(random() * repertoire.length)] });
       t += 0.45; // a stroke takes about half a second,
       if (random() < 0.6) {
         keys.push({ at: t, pose: keys[keys.length - 1].pose });
