@@ -6,6 +6,7 @@ export { presets, type Preset, type PresetName } from "./presets.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
 export { trainHead, type HeadTrainResult } from "./train/head.ts";
+export { pretrain, type PretrainOptions, type PretrainPart, type PretrainResult } from "./pretrain/pretrain.ts";
 export { prepareHeads, type HeadsReport } from "./head/heads.ts";
 export { paintHeads, type PaintOptions, type PaintedFrame } from "./head/paint.ts";
 export { generateFrames, type GenerateOptions } from "./generate.ts";

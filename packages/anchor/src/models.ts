@@ -218,12 +218,13 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
 export const loadVae = (avatar: Avatar, load: LoadOptions = {}): AutoencoderKL =>
   AutoencoderKL.fromPretrained(partFolder(avatar, "vae"), load);
 
-function saveScheduler(folder: string, config: object): void {
+export function saveScheduler(folder: string, config: object): void {
   writeJson(join(folder, "scheduler", "scheduler_config.json"), { _class_name: "DDIMScheduler", ...config });
 }
 
-/** What diffusers wants to find in a config beside our keys. */
-const diffusersConfig = (m: UNet2DConditionModel | ControlNetModel | AutoencoderKL): object => {
+/** What diffusers and transformers want to find in a config beside our keys. */
+export const modelConfig = (m: UNet2DConditionModel | ControlNetModel | AutoencoderKL | CLIPVisionModel): object => {
+  if (m instanceof CLIPVisionModel) return { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...m.config };
   const extra: Record<string, object> = {
     AutoencoderKL: {
       down_block_types: m.config.block_out_channels && (m.config.block_out_channels as number[]).map(() => "DownEncoderBlock2D"),
@@ -252,16 +253,11 @@ export function saveTrained(
 ): void {
   const fresh = avatar.path(`${model}.new`);
   rmSync(fresh, { recursive: true, force: true });
-  saveModel(`${fresh}/unet`, unet, diffusersConfig(unet));
-  saveModel(`${fresh}/controlnet`, controlnet, diffusersConfig(controlnet));
+  saveModel(`${fresh}/unet`, unet, modelConfig(unet));
+  saveModel(`${fresh}/controlnet`, controlnet, modelConfig(controlnet));
   if (scheduler) {
-    saveModel(`${fresh}/vae`, vae, diffusersConfig(vae));
-    saveModel(
-      `${fresh}/image_encoder`,
-      encoder,
-      { architectures: ["CLIPVisionModel"], model_type: "clip_vision_model", ...encoder.config },
-      "model.safetensors",
-    );
+    saveModel(`${fresh}/vae`, vae, modelConfig(vae));
+    saveModel(`${fresh}/image_encoder`, encoder, modelConfig(encoder), "model.safetensors");
     saveScheduler(fresh, scheduler);
   }
   replaceFolder(fresh, avatar.path(model));

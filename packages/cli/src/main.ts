@@ -6,6 +6,7 @@ import { addDemo } from "./commands/demo.ts";
 import { addDoctor } from "./commands/doctor.ts";
 import { addEvaluate } from "./commands/evaluate.ts";
 import { addImport } from "./commands/import.ts";
+import { addPretrain } from "./commands/pretrain.ts";
 import { addPull } from "./commands/pull.ts";
 import { addTrain } from "./commands/train.ts";
 import { report } from "./run.ts";
@@ -17,7 +18,7 @@ program
   .showHelpAfterError('(see "anchor --help")')
   .showSuggestionAfterError();
 program.exitOverride();
-for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addImport, addPull, addDoctor]) add(program);
+for (const add of [addDemo, addCreate, addTrain, addAnimate, addEvaluate, addPretrain, addImport, addPull, addDoctor]) add(program);
 for (const command of program.commands) command.exitOverride();
 
 try {

@@ -39,6 +39,9 @@ function motionMap(frames: PictureSet): Float32Array {
   return Float32Array.from(sum, (s, i) => Math.sqrt(Math.max(0, squares[i] / frames.length - (s / frames.length) ** 2)));
 }
 
+/** The log-variance that training draws latents with, in the shape of a learnt one. */
+export const fixedSpread = (logvar: Tensor): Tensor => logvar.detach().mul(0).add(spread);
+
 /** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
 export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
@@ -101,7 +104,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: Preset
       plainGradients(() => {
         const x = draw(g);
         const { mean, logvar } = vae.encode(x);
-        const z = samplePosterior({ mean, logvar: logvar.detach().mul(0).add(spread) }, g.randn(mean.shape).to(vae.device));
+        const z = samplePosterior({ mean, logvar: fixedSpread(logvar) }, g.randn(mean.shape).to(vae.device));
         return vaeLoss(vae.decode(z), x, mean, logvar);
       }),
   });

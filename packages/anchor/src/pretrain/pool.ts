@@ -1,0 +1,52 @@
+/** The people a pre-training step draws from: a changing few dozen of an endless stream. */
+import { PeopleStream } from "../people/stream.ts";
+import type { FilmedPerson, PeopleWork } from "../people/film.ts";
+
+export interface PoolOptions<Entry> {
+  work: PeopleWork;
+  /** People held at once. */
+  people: number;
+  /** Steps after which the oldest of them goes and a new one comes. */
+  stay: number;
+  /** What is kept of a person; null leaves them out. */
+  prepare: (person: FilmedPerson) => Entry;
+  release?: (entry: Entry) => void;
+  workers?: number;
+}
+
+/** Which people are there depends on the step alone, so that a run which was interrupted goes on with the same ones. */
+export class PeoplePool<Entry> {
+  private readonly o: PoolOptions<Entry>;
+  private readonly stream: PeopleStream;
+  private readonly entries: Entry[] = [];
+  private come = 0;
+
+  constructor(o: PoolOptions<Entry>, step: number) {
+    this.o = o;
+    const first = Math.floor(step / o.stay);
+    this.come = first;
+    this.stream = new PeopleStream(o.work, first, { workers: o.workers });
+  }
+  /** The people of a step; steps are asked for in order. */
+  async at(step: number): Promise<readonly Entry[]> {
+    const { people, stay, prepare, release } = this.o;
+    const until = Math.floor(step / stay) + people;
+    while (this.come < until) {
+      const entry = prepare(await this.stream.take());
+      const place = this.come % people;
+      const old = this.entries[place];
+      if (old !== undefined) release?.(old);
+      this.entries[place] = entry;
+      this.come++;
+    }
+    return this.entries;
+  }
+  /** Those who are there now. */
+  present(): readonly Entry[] {
+    return this.entries;
+  }
+  async close(): Promise<void> {
+    await this.stream.close();
+    for (const e of this.entries) if (e !== undefined) this.o.release?.(e);
+  }
+}
