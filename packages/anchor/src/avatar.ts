@@ -16,6 +16,8 @@ export const avatarSchema = z.object({
   frames: z.number().int().positive(),
   /** Frames from this one on are held out: never trained on. */
   heldOutFrom: z.number().int().positive(),
+  /** Frames in which the person was not to be seen, or their face was not: never learnt from as such. Left out: everything was seen. */
+  unseen: z.object({ person: z.array(z.number().int()), face: z.array(z.number().int()) }).optional(),
   bodyModel: z.string(),
   clip: z.object({
     source: z.string(),
@@ -78,6 +80,25 @@ export class Avatar {
   }
   static exists(folder: string): boolean {
     return existsSync(join(folder, "avatar.json"));
+  }
+
+  /** Frames `from` … `to − 1` in which the person is to be seen. */
+  framesWithPerson(from: number, to: number): number[] {
+    const gone = new Set(this.info.unseen?.person);
+    return Array.from({ length: to - from }, (_, i) => from + i).filter((i) => !gone.has(i));
+  }
+  /** Frames that may be learnt from. */
+  get trainingFrames(): number[] {
+    return this.framesWithPerson(0, this.info.heldOutFrom);
+  }
+  /** The picture the appearance is taken from: the first that shows the person. */
+  get referencePath(): string {
+    return this.frame(this.trainingFrames[0] ?? 0);
+  }
+  /** Whether the clip shows the person's face in a frame. */
+  showsFace(frame: number): boolean {
+    const { unseen } = this.info;
+    return !unseen?.person.includes(frame) && !unseen?.face.includes(frame);
   }
 
   save(): void {

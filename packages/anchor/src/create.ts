@@ -2,7 +2,7 @@
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
-import { BodyError, fitMotion, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
+import { BodyError, fitMotion, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { ConditionRenderer } from "./conditions.ts";
@@ -87,7 +87,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
 
   async function observeAndFit(): Promise<Omit<AvatarInfo, "created">> {
-    const { motion, report, info, crop } = o.motion ? await given(o.motion) : await fit();
+    const { motion, report, info, crop, unseen } = o.motion ? await given(o.motion) : await fit();
     makeFolder(`${work}/clip/frames`);
     saveMotion(`${work}/motion.npz`, motion);
     const { frames, fps } = motion;
@@ -99,6 +99,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
       fps,
       frames,
       heldOutFrom: Math.max(1, Math.min(frames - 1, Math.round(frames * (1 - heldOutShare)))),
+      unseen,
       bodyModel: modelName,
       clip: { source, crop, hasAudio: info.hasAudio },
       fit: { body: nullable(report.body), hands: nullable(report.hands), face: nullable(report.face), bridged: report.bridged },
@@ -118,7 +119,9 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
       signal: o.signal,
       onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
     });
-    return { ...fitted, info, crop };
+    const without = (sees: (l: FrameLandmarks) => boolean) => landmarks.flatMap((l, i) => (sees(l) ? [] : [i]));
+    const unseen = { person: without((l) => l.face !== undefined || l.body.some(Boolean)), face: without((l) => l.face !== undefined) };
+    return { ...fitted, info, crop, unseen: unseen.face.length > 0 ? unseen : undefined };
   }
 
   async function given(path: string) {
@@ -138,7 +141,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
       );
     const none = { median: Number.NaN, p95: Number.NaN };
     const report: FitReport = { body: none, hands: none, face: none, bridged: { body: 0, leftHand: 0, rightHand: 0, face: 0 } };
-    return { motion, report, info, crop: { x: 0, y: 0, width: info.width, height: info.height } };
+    return { motion, report, info, crop: { x: 0, y: 0, width: info.width, height: info.height }, unseen: undefined };
   }
 
   async function finish(info: Omit<AvatarInfo, "created">): Promise<Avatar> {

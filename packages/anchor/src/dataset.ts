@@ -59,18 +59,16 @@ export function fromPlanes(planes: Uint8Array, width: number, height: number): R
   return { width, height, data };
 }
 
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
-/** Frames and conditions `from` … `to − 1`. */
-export async function loadFrames(avatar: Avatar, from: number, to: number): Promise<{ frames: PictureSet; conditions: PictureSet }> {
+/** Frames of an avatar and their conditions. */
+export async function loadFrames(avatar: Avatar, indices: readonly number[]): Promise<{ frames: PictureSet; conditions: PictureSet }> {
   const size = avatar.info.resolution;
   return {
     frames: await PictureSet.load(
-      range(from, to).map((i) => avatar.frame(i)),
+      indices.map((i) => avatar.frame(i)),
       size,
     ),
     conditions: await PictureSet.load(
-      range(from, to).map((i) => avatar.condition(i)),
+      indices.map((i) => avatar.condition(i)),
       size,
     ),
   };

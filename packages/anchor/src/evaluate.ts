@@ -73,8 +73,14 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       { misuse: true },
     );
   const { heldOutFrom, frames: total, resolution: size } = avatar.info;
-  const train = all((await loadFrames(avatar, 0, heldOutFrom)).frames);
-  const held = await loadFrames(avatar, heldOutFrom, total);
+  const train = all((await loadFrames(avatar, avatar.trainingFrames)).frames);
+  const heldFrames = avatar.framesWithPerson(heldOutFrom, total);
+  if (heldFrames.length === 0)
+    throw new AnchorError(
+      "UNSEEN",
+      `${avatar.info.name}: the person is not to be seen in the last part of the clip, which is kept for measuring: use a clip that shows them to its end`,
+    );
+  const held = await loadFrames(avatar, heldFrames);
   const truth = all(held.frames);
   const mask = movingRegion([...train, ...truth], size);
   const moving = mask.reduce((a, b) => a + b, 0);
@@ -96,7 +102,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   let faces: FaceCounts | null = null;
   const boxes: (Box | null)[] = [];
   try {
-    for (let i = 0; i < truth.length; i++) boxes.push(faceBox(await heads.sight(heldOutFrom + i), size));
+    for (let i = 0; i < truth.length; i++)
+      boxes.push(avatar.showsFace(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
     if ((o.face ?? true) && avatar.headTrained) {
       const { parser: parserPath } = await prepareHeads(avatar, o);
       using parser = parserPath ? openParser(avatar, parserPath) : undefined;
@@ -105,8 +112,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       for await (const { index, image, face } of paintHeads(avatar, {
         frames: truth.length,
         bodyFrame: async (i) => fromPlanes(bodyOnly![i], size, size),
-        condition: (i) => heads.condition(heldOutFrom + i),
-        sight: (i) => heads.sight(heldOutFrom + i),
+        condition: (i) => heads.condition(heldFrames[i]),
+        sight: (i) => heads.sight(heldFrames[i]),
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
         paste: o.facePaste,
@@ -141,7 +148,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const pair = (frames: Planes[]): Pair => ({ full: score(frames, truth, size, null), moving: score(frames, truth, size, mask) });
   const folder = makeFolder(avatar.path("evaluation"));
   const contactSheet = `${folder}/contact-sheet.png`;
-  await writeContactSheet(avatar, contactSheet, made);
+  await writeContactSheet(avatar, contactSheet, made, heldFrames);
   const result: Evaluation = {
     generated: { ...pair(made), face: scoreFaces(made, truth, boxes, size, { truth: ofTruth, made: ofMade }) },
     bodyOnly: bodyOnly && {
@@ -152,7 +159,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
     vae: pair(decoded),
     fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },
-    frames: { train: heldOutFrom, heldOut: truth.length },
+    frames: { train: train.length, heldOut: truth.length },
     movingShare: moving / (size * size),
     contactSheet,
   };
@@ -161,8 +168,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
 }
 
 /** Rows of mesh over the clip, condition, generated, truth. */
-async function writeContactSheet(avatar: Avatar, path: string, made: readonly Planes[]): Promise<void> {
-  const { heldOutFrom, resolution: size } = avatar.info;
+async function writeContactSheet(avatar: Avatar, path: string, made: readonly Planes[], frames: readonly number[]): Promise<void> {
+  const { resolution: size } = avatar.info;
   const cell = Math.max(192, size);
   const motion = loadMotion(avatar.motionPath);
   const renderer = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, cell);
@@ -170,10 +177,10 @@ async function writeContactSheet(avatar: Avatar, path: string, made: readonly Pl
   const count = Math.min(5, made.length);
   for (let r = 0; r < count; r++) {
     const i = Math.floor(((r + 0.5) * made.length) / count);
-    const truth = await readImage(avatar.frame(heldOutFrom + i));
+    const truth = await readImage(avatar.frame(frames[i]));
     const large = resizePil(truth, cell, cell, "bicubic");
-    const over = renderer.render(motion, heldOutFrom + i, { background: large.data });
-    rows.push([mix(over, large, 0.45), await readImage(avatar.condition(heldOutFrom + i)), fromPlanes(made[i], size, size), truth]);
+    const over = renderer.render(motion, frames[i], { background: large.data });
+    rows.push([mix(over, large, 0.45), await readImage(avatar.condition(frames[i])), fromPlanes(made[i], size, size), truth]);
   }
   renderer.dispose();
   await writeSheet(path, rows, cell);

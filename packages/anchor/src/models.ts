@@ -147,7 +147,7 @@ export async function embedPrompts(
   load: LoadOptions = {},
   model: Model = "body",
 ): Promise<Prompts> {
-  const picture = await readImage(model === "body" ? avatar.frame(0) : headReference(avatar));
+  const picture = await readImage(model === "body" ? avatar.referencePath : headReference(avatar));
   using encoder = CLIPVisionModel.fromPretrained(partFolder(avatar, "image_encoder", model), load);
   const promptEmbeds = keep(embedAppearance(encoder, picture));
   if (!guided) return { promptEmbeds };

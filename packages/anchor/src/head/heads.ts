@@ -61,7 +61,9 @@ export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promis
     const track = new FaceTrack((i) => meshSight(small, motion, i), frames, { size: head.resolution });
     for (let i = 0; i < frames; i++) {
       o.signal?.throwIfAborted();
-      const face = await track.at(i);
+      const tracked = await track.at(i);
+      // Where the clip does not show the face, what lies at its place is not it.
+      const face = avatar.showsFace(i) ? tracked : ({ ...tracked, state: "missing", painted: false } as const);
       report.states[face.state] = (report.states[face.state] ?? 0) + 1;
       if (face.painted && face.matrix) {
         const crop = headCrop(await readImage(avatar.frame(i)), large.render(motion, i), face, head.resolution, parse);

@@ -79,7 +79,7 @@ export function pictureHeads(
   const large = (picture: RgbImage) => resizePil(picture, lookedAt, lookedAt, "bicubic");
   let described: Promise<Float32Array | undefined> | undefined;
   const reference = () =>
-    (described ??= readImage(avatar.frame(0))
+    (described ??= readImage(avatar.referencePath)
       .then((frame) => detector.detect(large(frame)))
       .then(
         ({ people }) =>

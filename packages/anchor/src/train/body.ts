@@ -43,7 +43,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   checkAmount("steps", o.steps);
   const compute = chooseCompute(o, "training");
   const { device, precision } = compute;
-  const n = avatar.info.heldOutFrom;
+  const frames = avatar.trainingFrames;
   const full = preset.models === null;
   const { unet, controlnet, vae, encoder } = preset.models === null ? startFromPublished() : startFromNothing(preset.models);
   let latents: LatentSource | undefined;
@@ -60,17 +60,17 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
 
     let conditions: (indices: readonly number[]) => Tensor | Promise<Tensor>;
     if (full) {
-      latents = new PosteriorLatents(vae, avatar);
+      latents = new PosteriorLatents(vae, avatar, frames);
       // Too many to hold: read as they are needed.
       conditions = async (indices) => {
         const set = await PictureSet.load(
-          indices.map((i) => avatar.condition(i)),
+          indices.map((k) => avatar.condition(frames[k])),
           avatar.info.resolution,
         );
         return set.batch(indices.map((_, k) => k));
       };
     } else {
-      const sets = await loadFrames(avatar, 0, n);
+      const sets = await loadFrames(avatar, frames);
       conditions = (indices) => sets.conditions.batch(indices);
       if (resume?.phase === "body") {
         using file = run.openFile(resume, "vae");
@@ -91,7 +91,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       }
       latents = new UnitLatents(vae, sets.frames);
     }
-    appearance = keep(embedAppearance(encoder, await readImage(avatar.frame(0))));
+    appearance = keep(embedAppearance(encoder, await readImage(avatar.referencePath)));
     if (full) encoder.dispose(); // every gigabyte counts
 
     const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
@@ -130,7 +130,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
       onProgress: o.onProgress,
       signal: o.signal,
       gradients: async (step, g) => {
-        const indices = batchIndices(n, t.batch, step, run.config.seed);
+        const indices = batchIndices(frames.length, t.batch, step, run.config.seed);
         const timesteps = full
           ? uniformTimesteps(g, t.batch, scheduler.config.num_train_timesteps)
           : stratifiedTimesteps(g, t.batch, scheduler.config.num_train_timesteps);

@@ -57,9 +57,12 @@ export class PosteriorLatents implements LatentSource {
   readonly shape: readonly number[];
   private readonly vae: AutoencoderKL;
   private readonly avatar: Avatar;
+  private readonly frames: readonly number[];
   private readonly known = new Map<number, { mean: Tensor; logvar: Tensor }>();
 
-  constructor(vae: AutoencoderKL, avatar: Avatar) {
+  /** @param frames of the avatar; `batch` takes places among them */
+  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[]) {
+    this.frames = frames;
     this.vae = vae;
     this.avatar = avatar;
     const side = avatar.info.resolution / vae.factor;
@@ -68,7 +71,7 @@ export class PosteriorLatents implements LatentSource {
   private async posterior(index: number): Promise<{ mean: Tensor; logvar: Tensor }> {
     const known = this.known.get(index);
     if (known) return known;
-    const picture = await PictureSet.load([this.avatar.frame(index)], this.avatar.info.resolution);
+    const picture = await PictureSet.load([this.avatar.frame(this.frames[index])], this.avatar.info.resolution);
     const made = scope(() =>
       noGrad(() => {
         const { mean, logvar } = this.vae.encode(pixels(picture, [0], this.vae.device));
