@@ -7,6 +7,8 @@
  *   npm run bench -- overhead [--python PROGRAM] [--json]
  *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
  *
+ *   npm run bench -- people|base-curve …   what training gives, in minutes: people.ts, base-curve.ts
+ *
  * Each measurement runs in a process of its own, so that its peak memory is its own. `compare` runs ours and the peer's in turn, on the
  * same libtorch version, threads and repeats; the peer is a Python script with the same measurements (--peer).
  */
@@ -18,6 +20,13 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { DType } from "@make-your-anchor/torch";
 import { measurements, shared, type MeasurementName } from "./measurements.ts";
+
+const separate: Record<string, string> = { people: "./people.ts", "base-curve": "./base-curve.ts" };
+const asked = separate[process.argv[2]];
+if (asked) {
+  await import(asked);
+  process.exit(0);
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -56,7 +65,7 @@ const possible: readonly MeasurementName[] = compare ? shared : known;
 const unknown = names.filter((n) => !possible.includes(n));
 if (unknown.length > 0 || (!compare && !overhead && names.length === 0)) {
   console.error(
-    `bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${possible.join(", ")}${compare ? "" : ", overhead, compare"}`,
+    `bench: ${unknown.length > 0 ? `unknown measurement ${unknown.join(", ")}; ` : ""}known: ${possible.join(", ")}${compare ? "" : ", overhead, compare, people, base-curve"}`,
   );
   process.exit(2);
 }

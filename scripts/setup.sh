@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets the project up; safe to run again (seconds when nothing is to do). What it installs:
-#   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev with libopenblas0-openmp unless another libtorch is chosen (see below)
+#   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev with libgloo-dev and libopenblas0-openmp unless another libtorch is chosen (see below)
 #   - from npm: Node 24 into .tools/node where the system's Node is older; the packages of package-lock.json
 #   - it builds the addon packages/torch/build/anchor_torch.node
 # Which libtorch: LIBTORCH=/path; else LIBTORCH_USE_PYTORCH=1 (the torch of the active Python); else .tools/libtorch, which
@@ -72,6 +72,8 @@ if [ "$torch_at" = system ]; then
   [ -e /usr/include/torch/csrc/api/include/torch/torch.h ] || missing+=(libtorch-dev)
   # libtorch-dev alone multiplies matrices by the reference BLAS, several times slower (docs/design/engine.md).
   ls /usr/lib/*/libopenblas.so.0 >/dev/null 2>&1 || missing+=(libopenblas0-openmp)
+  # Headers that c10d's own include (training in several processes).
+  [ -e /usr/include/gloo/algorithm.h ] || missing+=(libgloo-dev)
   [ ! -e /proc/driver/nvidia/version ] || detail "an NVIDIA driver is here, the system's libtorch cannot use it; for one that can:  LIBTORCH_DOWNLOAD=cu128 npm run setup"
 else
   [ -e "$torch_at/include/ATen/core/Tensor.h" ] || fail "no libtorch at $torch_at (include/ATen/core/Tensor.h is missing): give the folder that holds include/ and lib/"

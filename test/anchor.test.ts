@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { animate, Avatar, createAvatar, trainBody } from "@make-your-anchor/anchor";
 import { npyBytes } from "@make-your-anchor/body";
 import { probeVideo, readImage } from "@make-your-anchor/media";
-import { cudaDevices } from "@make-your-anchor/torch";
+import { cudaDevices, loadSafetensors, scope } from "@make-your-anchor/torch";
 import { settledTensors } from "./live-tensors.ts";
 
 const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url));
@@ -63,7 +63,7 @@ describe("device and precision", () => {
     const { code, err } = anchor(["animate", "demo/presenter", "--motion", "demo/presenter", "--device", "cuda"]);
     expect(code).toBe(2);
     expect(err).toMatch(/device cuda: this engine sees no CUDA device.*LIBTORCH_DOWNLOAD/);
-    expect(anchor(["train", "demo/presenter", "--precision", "float16"]).err).toMatch(/float16 is for rendering/);
+    expect(anchor(["train", "demo/presenter", "--precision", "float16"]).err).toMatch(/float16 needs a GPU/);
     expect(anchor(["train", "demo/presenter", "--steps", "2"], { ANCHOR_DEVICE: "gpu0" }).err).toMatch(
       /expected cpu, cuda, cuda:N or auto/,
     );
@@ -106,7 +106,7 @@ describe("evaluate", () => {
         for (const key of ["psnr", "ssim", "sharpness"]) expect(at[region][key]).toEqual(expect.any(Number));
     for (const key of ["psnr", "ssim", "sharpness"]) expect(e.vae.full[key]).toEqual(expect.any(Number));
     for (const group of ["body", "hands", "face"]) expect(e.fit[group]).toHaveProperty("median");
-    expect(e.frames).toEqual({ train: 32, heldOut: 8 });
+    expect(e.frames).toEqual({ train: 32, heldOut: 6, validated: 2 });
     expect(existsSync(e.contactSheet)).toBe(true);
   });
 });
@@ -212,20 +212,25 @@ describe("resuming", () => {
   const curve = (avatar: Avatar) => readFileSync(avatar.path("runs", readdirSync(avatar.path("runs"))[0], "metrics.jsonl"), "utf8");
   const weights = (avatar: Avatar, part: string) => readFileSync(avatar.path("body", part, "diffusion_pytorch_model.safetensors"));
 
-  it("an interrupted training ends with the very curve and weights of an uninterrupted one", async () => {
-    const [whole, broken] = [copy("whole"), copy("broken")];
-    await trainBody(whole, { steps: 9 });
+  it.each([
+    ["nothing", "training the VAE"],
+    ["base", "training the VAE's decoder"],
+  ])("an interrupted training from %s ends with the very curve and weights of an uninterrupted one", async (from, ofVae) => {
+    const [whole, broken] = [copy(`whole-${from}`), copy(`broken-${from}`)];
+    await trainBody(whole, { steps: 9, from });
     for (const [stage, at] of [
-      ["training the VAE", 2],
+      [ofVae, 2],
       ["training the body model", 4],
     ] as const) {
       const abort = new AbortController();
       const onProgress = (p: { stage: string; done: number }) => {
         if (p.stage === stage && p.done >= at) abort.abort();
       };
-      await expect(trainBody(broken, { steps: 9, signal: abort.signal, onProgress })).rejects.toThrow();
+      await expect(trainBody(broken, { steps: 9, from, signal: abort.signal, onProgress })).rejects.toThrow();
     }
-    await trainBody(broken, { steps: 9 });
+    const other = from === "base" ? "nothing" : "base";
+    await expect(trainBody(broken, { steps: 9, from: other })).rejects.toThrow(`begun from ${from}, not ${other}`);
+    await trainBody(broken, { steps: 9, from });
     expect(curve(broken)).toBe(curve(whole));
     for (const part of ["unet", "controlnet", "vae"]) expect(weights(broken, part).equals(weights(whole, part)), part).toBe(true);
     expect(readdirSync(broken.path("runs"))).toHaveLength(1);
@@ -294,6 +299,55 @@ describe("resuming", () => {
     expect(again.code, again.err).toBe(0);
     expect(again.err).toMatch(/training the body model: 6\/6/);
     expect(readdirSync(join(home, "stopped", "runs"))).toHaveLength(1);
+  });
+
+  it("two processes come to one process's curve", () => {
+    const curves = [1, 2].map((count) => {
+      copy(`processes-${count}`);
+      const { code, out, err } = anchor(
+        ["train", `./processes-${count}`, "body", "--steps", "9", "--validate", "0", "--nproc", String(count), "--json"],
+        { OMP_NUM_THREADS: String(3 - count) },
+      );
+      expect(code, err).toBe(0);
+      expect(JSON.parse(out).steps).toEqual({ vae: 3, body: 9 });
+      return curve(Avatar.open(join(home, `processes-${count}`)))
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line) as { phase: string; step: number; loss: number });
+    });
+    expect(curves[1].map((e) => [e.phase, e.step])).toEqual(curves[0].map((e) => [e.phase, e.step]));
+    curves[1].forEach((e, i) => expect(Math.abs(e.loss / curves[0][i].loss - 1), `${e.phase} ${e.step}`).toBeLessThan(1e-3));
+    const { code, err } = anchor(["train", "./processes-1", "body", "--steps", "2", "--batch", "1", "--nproc", "2"]);
+    expect(code).toBe(2);
+    expect(err).toMatch(/a batch of 1 is too small for 2 processes: raise --batch or use fewer/);
+  });
+
+  it("a low-rank adapter stands for the person beside its base", async () => {
+    const avatar = copy("adapted");
+    const size = (folder: string): number =>
+      readdirSync(folder, { withFileTypes: true, recursive: true })
+        .filter((e) => e.isFile())
+        .reduce((n, e) => n + readFileSync(join(e.parentPath, e.name)).length, 0);
+    const whole = size(avatar.path("body"));
+    const live = await settledTensors();
+    const stop = new AbortController();
+    const onProgress = (p: { stage: string; done: number }) => p.stage.includes("body model") && p.done >= 2 && stop.abort();
+    const options = { steps: 4, adapter: "lora", rank: 4, validate: 1 } as const;
+    await expect(trainBody(avatar, { ...options, signal: stop.signal, onProgress })).rejects.toThrow();
+    await expect(trainBody(avatar, { ...options, rank: 8 })).rejects.toThrow(/begun with an adapter of rank 4: go on/);
+    await trainBody(avatar, options);
+    expect(await settledTensors()).toEqual(live);
+    expect(readdirSync(avatar.path("body")).sort()).toEqual(["pytorch_lora_weights.safetensors", "training.json", "vae"]);
+    expect(size(avatar.path("body"))).toBeLessThan(whole / 4);
+    const adapter = loadSafetensors(avatar.path("body", "pytorch_lora_weights.safetensors"));
+    const b = adapter.get("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.weight")!;
+    expect(scope(() => b.abs().max().item())).toBeGreaterThan(0);
+    for (const t of adapter.values()) t.dispose();
+    const { frames } = await animate(avatar, { motion: avatar.folder, frames: 2, steps: 1, out: join(home, "adapted.mp4") });
+    expect(frames).toBe(2);
+    expect(await settledTensors()).toEqual(live);
+    await expect(trainBody(avatar, { steps: 1, adapter: "lora", from: "nothing" })).rejects.toThrow(/leave out --from nothing/);
+    await expect(trainBody(avatar, { steps: 1, rank: 4 })).rejects.toThrow(/ask for one with --adapter lora/);
   });
 
   it("ready conditions and another avatar's motion, with its sound", async () => {
@@ -404,6 +458,25 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
       1,
       /expected an array \[frames, 265\]/,
     ],
+    [
+      "a frame that is no picture",
+      () => ["train", avatarWith("poisoned", (f) => writeFileSync(join(f, "clip", "frames", "000003.png"), "nothing")), "--steps", "2"],
+      1,
+      /000003\.png: /,
+    ],
+    [
+      "a frame of another size",
+      () => [
+        "train",
+        avatarWith("odd", (f) => cpSync(join(demo, "contact-sheet.png"), join(f, "clip", "frames", "000004.png"))),
+        "--steps",
+        "2",
+      ],
+      1,
+      /000004\.png: expected 128x128 pixels, got \d+x\d+/,
+    ],
+    ["a base that is none", () => ["train", "./demo/presenter", "--from", "./demo"], 2, /demo: vae, denoiser\/unet.* missing/],
+    ["a rate out of range", () => ["train", "./demo/presenter", "--lr", "7"], 2, /^anchor: lr: .*got 7$/m],
     ["no motion at all", () => ["animate", "./demo/presenter"], 2, /give either a motion/],
     [
       "an empty conditions folder",
@@ -446,6 +519,19 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
       expect(Avatar.open(join(demo, "presenter")).trained).toBe(true);
     });
   }
+
+  it("pictures that cannot be used are left out and counted where that is asked for", () => {
+    const name = avatarWith("skipping", (f) => {
+      writeFileSync(join(f, "clip", "frames", "000003.png"), "nothing");
+      rmSync(join(f, "conditions", "000007.png"));
+      rmSync(join(f, "runs"), { recursive: true });
+    });
+    const { code, out, err } = anchor(["train", name, "--steps", "2", "--validate", "0", "--skip-bad", "--json"]);
+    expect(code, err).toBe(0);
+    const { skipped, busy } = JSON.parse(out) as { skipped: string[]; busy: number };
+    expect(skipped.map((s) => /\d{6}\.png/.exec(s)?.[0])).toEqual(["000003.png", "000007.png"]);
+    expect(busy).toBeGreaterThan(0.5);
+  });
 
   it("a full disk (skipped where no file system can be mounted)", (context) => {
     // A file system of 400 kB stands for a full disk; making one needs root.

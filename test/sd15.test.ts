@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { backward, backwardCheckpointed, Generator, loadSafetensors, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { bodyLoss, ControlNetModel, DDPMScheduler, UNet2DConditionModel } from "@make-your-anchor/diffusion";
-import { animate, Avatar, createAvatar, importWeights, trainBody, trainHead } from "@make-your-anchor/anchor";
+import { animate, Avatar, createAvatar, importWeights, pretrainFull, trainBody, trainHead } from "@make-your-anchor/anchor";
 import { filmPresenter } from "@make-your-anchor/anchor/demo";
 import { catalogue, type Published } from "@make-your-anchor/anchor/hub";
 import { probeVideo, readImage, resizePil, writePng } from "@make-your-anchor/media";
@@ -77,7 +77,7 @@ describe("sd15 on small weights", () => {
     const { steps } = await trainBody(avatar, { steps: 3 });
     expect(steps.body).toBe(3);
     expect(await settledTensors()).toEqual(live);
-    expect(readdirSync(avatar.path("body")).sort()).toEqual(["controlnet", "unet"]);
+    expect(readdirSync(avatar.path("body")).sort()).toEqual(["controlnet", "training.json", "unet"]);
     const [trained, base] = [avatar.path("body", "unet"), golden("unet2d/unet")].map((f) =>
       loadSafetensors(join(f, "diffusion_pytorch_model.safetensors")),
     );
@@ -100,10 +100,45 @@ describe("sd15 on small weights", () => {
     const { steps, heads } = await trainHead(avatar, { steps: 2 });
     expect(steps).toEqual({ vae: 0, head: 2 });
     expect(heads.size).toBe(256);
-    expect(readdirSync(avatar.path("head")).sort()).toEqual(["controlnet", "unet"]);
+    expect(readdirSync(avatar.path("head")).sort()).toEqual(["controlnet", "training.json", "unet"]);
     const result = await animate(avatar, { motion: avatar.folder, frames: 2, steps: 1, out: join(home, "faced.mp4") });
     expect(Object.values(result.faces!).reduce((a, b) => a + b, 0)).toBe(2);
     expect(await settledTensors()).toEqual(live);
+  });
+
+  it("pre-trains on many people from avatars and the original's lists, resumes, and a person's training starts from it", async () => {
+    const list = join(home, "body_train.json");
+    const sample = (i: number, person: string) =>
+      JSON.stringify({ source: avatar.condition(i), target: avatar.frame(i), reference: avatar.frame(0), person });
+    writeFileSync(list, [0, 1, 2].map((i) => sample(i, i === 2 ? "b" : "a")).join("\n"));
+    const out = join(home, "stage1");
+    const options = { data: [list, avatar.folder], steps: 2, resolution: 64 } as const;
+    const live = await settledTensors();
+    const abort = new AbortController();
+    const onProgress = (p: { done: number }) => p.done >= 1 && abort.abort();
+    await expect(pretrainFull(out, { ...options, part: "body", signal: abort.signal, onProgress })).rejects.toThrow();
+    await expect(pretrainFull(out, { ...options, part: "body", lr: 1e-4 })).rejects.toThrow(
+      /begun with lr 0\.00001, not 0\.0001: go on with the same settings, or start over with --fresh/,
+    );
+    expect((await pretrainFull(out, { ...options, part: "body" })).steps).toBe(2);
+    await expect(pretrainFull(out, { ...options, part: "body" })).rejects.toThrow(/finished/);
+    await expect(pretrainFull(out, { data: [list], part: "head", steps: 1 })).rejects.toThrow(/no heads \(samples with a mask\)/);
+    expect((await pretrainFull(out, { data: [avatar.folder], part: "head", steps: 1, resolution: 64 })).steps).toBe(1);
+    expect(await settledTensors()).toEqual(live);
+
+    const unetOf = (folder: string) => loadSafetensors(join(folder, "unet", "diffusion_pytorch_model.safetensors"));
+    const { steps } = await trainBody(avatar, { steps: 1, from: out, lr: 1e-7, fresh: true, validate: 1 });
+    expect(steps.body).toBe(1);
+    const [tuned, stage1, base] = [unetOf(avatar.path("body")), unetOf(join(out, "body")), unetOf(golden("unet2d"))];
+    const apart = (a: Map<string, Tensor>, b: Map<string, Tensor>) =>
+      Math.max(...[...a].map(([k, t]) => scope(() => b.get(k)!.sub(t).abs().max().item())));
+    expect(apart(tuned, stage1)).toBeLessThan(1e-6); // one small step from it
+    expect(apart(tuned, base)).toBeGreaterThan(1e-6);
+    for (const m of [tuned, stage1, base]) for (const t of m.values()) t.dispose();
+    await expect(trainBody(avatar, { steps: 1, from: "nothing", fresh: true })).rejects.toThrow(
+      /sd15 preset starts from published weights/,
+    );
+    await expect(trainBody(avatar, { steps: 1, from: home, fresh: true })).rejects.toThrow(/no body\/unet and body\/controlnet there/);
   });
 
   it("takes over a person's released weights, whole or not at all", () => {

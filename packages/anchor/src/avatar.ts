@@ -123,10 +123,17 @@ export class Avatar {
   }
   /** Whether a trained head model is there. */
   get headTrained(): boolean {
-    return existsSync(this.path("head", "unet", "config.json")) && existsSync(this.path("head", "controlnet", "config.json"));
+    return this.hasModel("head");
   }
   /** Whether a trained body model is there. */
   get trained(): boolean {
-    return existsSync(this.path("body", "unet", "config.json")) && existsSync(this.path("body", "controlnet", "config.json"));
+    return this.hasModel("body");
+  }
+  /** Whole, or as an adapter. */
+  private hasModel(model: "body" | "head"): boolean {
+    return (
+      existsSync(this.path(model, "pytorch_lora_weights.safetensors")) ||
+      (existsSync(this.path(model, "unet", "config.json")) && existsSync(this.path(model, "controlnet", "config.json")))
+    );
   }
 }

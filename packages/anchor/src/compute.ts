@@ -24,7 +24,7 @@ export interface Compute {
 const misuse = (message: string) => new AnchorError("OPTION", message, { misuse: true });
 
 /**
- * @param use training keeps float32 weights; float16 is refused there, for its gradients vanish without scaling
+ * @param use training keeps float32 weights; in float16 its loss is scaled, so that gradients do not vanish
  * @throws {AnchorError} `OPTION` for a device that is not there, with the way to get it
  */
 export function chooseCompute(o: ComputeOptions, use: "rendering" | "training"): Compute {
@@ -46,10 +46,7 @@ export function chooseCompute(o: ComputeOptions, use: "rendering" | "training"):
   }
   if (o.precision !== undefined && !precisions.includes(o.precision))
     throw misuse(`precision: expected ${precisions.join(", ")}, got "${String(o.precision)}"`);
-  if (use === "training" && o.precision === "float16")
-    throw misuse("precision float16 is for rendering: gradients vanish in it; train in bfloat16 or float32");
-  if (use === "rendering" && o.precision === "float16" && device === "cpu")
-    throw misuse("precision float16 needs a GPU: on the CPU use float32 (or bfloat16)");
+  if (o.precision === "float16" && device === "cpu") throw misuse("precision float16 needs a GPU: on the CPU use float32 (or bfloat16)");
   const precision = o.precision ?? (use === "rendering" && device !== "cpu" ? "float16" : "float32");
   return { device, precision };
 }

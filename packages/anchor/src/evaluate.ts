@@ -15,7 +15,7 @@ import { paintHeads, type PaintOptions } from "./head/paint.ts";
 import { motionHeads } from "./head/source.ts";
 import { generateFrames } from "./generate.ts";
 import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
-import { loadVae } from "./models.ts";
+import { loadVae, validatedFrames } from "./models.ts";
 import type { WorkOptions } from "./progress.ts";
 import { mix, writeSheet } from "./sheet.ts";
 
@@ -56,7 +56,8 @@ export interface Evaluation {
   vae: { full: Scores; moving: Scores };
   /** Reprojection error of the body fit, pixels at 512². */
   fit: Record<"body" | "hands" | "face", { median: number | null; p95: number | null }>;
-  frames: { train: number; heldOut: number };
+  /** `validated`: held-out frames left out here, for the choice among training's states looked at them. */
+  frames: { train: number; heldOut: number; validated: number };
   /** Share of the picture that counts as moving. */
   movingShare: number;
   contactSheet: string;
@@ -82,6 +83,9 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     );
   const held = await loadFrames(avatar, heldFrames);
   const truth = all(held.frames);
+  // What the choice of the weights looked at is no measure of them.
+  const seen = new Set([...validatedFrames(avatar, "body"), ...(avatar.headTrained ? validatedFrames(avatar, "head") : [])]);
+  const measured = heldFrames.flatMap((f, i) => (seen.has(f) ? [] : [i]));
   const mask = movingRegion([...train, ...truth], size);
   const moving = mask.reduce((a, b) => a + b, 0);
   if (moving === 0)
@@ -103,7 +107,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const boxes: (Box | null)[] = [];
   try {
     for (let i = 0; i < truth.length; i++)
-      boxes.push(avatar.showsFace(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
+      boxes.push(avatar.showsFace(heldFrames[i]) && !seen.has(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
     if ((o.face ?? true) && avatar.headTrained) {
       const { parser: parserPath } = await prepareHeads(avatar, o);
       using parser = parserPath ? openParser(avatar, parserPath) : undefined;
@@ -145,7 +149,11 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     );
   }
   const mean = meanFrame(train);
-  const pair = (frames: Planes[]): Pair => ({ full: score(frames, truth, size, null), moving: score(frames, truth, size, mask) });
+  const of = (frames: readonly Planes[]) => measured.map((i) => frames[i]);
+  const pair = (frames: Planes[]): Pair => ({
+    full: score(of(frames), of(truth), size, null),
+    moving: score(of(frames), of(truth), size, mask),
+  });
   const folder = makeFolder(avatar.path("evaluation"));
   const contactSheet = `${folder}/contact-sheet.png`;
   await writeContactSheet(avatar, contactSheet, made, heldFrames);
@@ -159,7 +167,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
     vae: pair(decoded),
     fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },
-    frames: { train: train.length, heldOut: truth.length },
+    frames: { train: train.length, heldOut: measured.length, validated: truth.length - measured.length },
     movingShare: moving / (size * size),
     contactSheet,
   };

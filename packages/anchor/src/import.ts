@@ -18,7 +18,7 @@ export interface ImportResult {
 const classes = { unet: UNet2DConditionModel, controlnet: ControlNetModel } as const;
 
 /** Where the weights of a person lie: `body/` and `head/` as the original releases them, or one diffusers folder, which is a body's. */
-function modelsIn(folder: string): Map<Model, string> {
+export function modelsIn(folder: string): Map<Model, string> {
   const found = new Map<Model, string>();
   for (const model of ["body", "head"] as const) if (existsSync(join(folder, model))) found.set(model, join(folder, model));
   return found.size > 0 ? found : new Map([["body", folder]]);

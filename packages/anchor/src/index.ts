@@ -5,8 +5,11 @@ export { chooseCompute, type Compute, type ComputeOptions, type Precision } from
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
+export { threadsOf } from "./train/processes.ts";
 export { trainHead, type HeadTrainResult } from "./train/head.ts";
+export { pretrainFull, type FullPretrainOptions } from "./pretrain/full.ts";
 export { pretrain, type PretrainOptions, type PretrainPart, type PretrainResult } from "./pretrain/pretrain.ts";
+export { chooseRecipe, recipeSchema, referenceRecipe, type Recipe, type RecipeOptions } from "./train/recipe.ts";
 export { prepareHeads, type HeadsReport } from "./head/heads.ts";
 export { paintHeads, type PaintOptions, type PaintedFrame } from "./head/paint.ts";
 export { generateFrames, type GenerateOptions } from "./generate.ts";

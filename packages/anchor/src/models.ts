@@ -1,7 +1,17 @@
 /** The models of an avatar's body folder, in diffusers' layout. */
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { Generator, keep, noGrad, scope, zerosLike, type LoadOptions, type Module, type Tensor } from "@make-your-anchor/torch";
+import {
+  saveSafetensors,
+  Generator,
+  keep,
+  noGrad,
+  scope,
+  zerosLike,
+  type LoadOptions,
+  type Module,
+  type Tensor,
+} from "@make-your-anchor/torch";
 import {
   AutoencoderKL,
   CLIPTextModel,
@@ -18,10 +28,14 @@ import {
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
-import { pictureFiles, replaceFolder, writeJson } from "./files.ts";
+import { makeFolder, pictureFiles, readJson, replaceFolder, writeJson } from "./files.ts";
 import { hubOf } from "./hub/cache.ts";
 import { requirePublished, type PublishedName } from "./hub/catalogue.ts";
 import { presets, type Preset } from "./presets.ts";
+import type { Recipe } from "./train/recipe.ts";
+import { adapterFile, hasAdapter, PersonAdapter } from "./train/adapter.ts";
+import { baseFolder, startFrom } from "./base.ts";
+import type { Best } from "./train/validation.ts";
 
 /** Seed of start weights and of the mini image encoder, which stays as it starts. */
 export const startSeed = 20240607;
@@ -78,9 +92,8 @@ export function startFromPublished(): StartedModels {
   return { unet, controlnet, vae, encoder: CLIPVisionModel.fromPretrained(clip) };
 }
 
-/** The head's models: the mini preset's with start weights; at full size the inpainting UNet, and a ControlNet from the plain one. */
-export function startHead(configs: Preset["head"]["models"]): StartedModels {
-  if (configs) return startFromNothing(configs);
+/** The head's published models: the inpainting UNet, and a ControlNet from the plain one. */
+export function startHeadFromPublished(): StartedModels {
   // The original starts a missing head ControlNet from the 4-channel UNet, not from the inpainting one.
   const inpainting = requirePublished(hubOf(), "sd-inpainting"); // before gigabytes are opened
   const { unet: plain, ...rest } = startFromPublished();
@@ -117,6 +130,8 @@ export type Model = "body" | "head";
 function partFolder(avatar: Avatar, part: BodyPart | keyof typeof publishedParts, model: Model = "body"): string {
   const own = avatar.path(model, part);
   if (existsSync(own)) return own;
+  if (hasAdapter(avatar.path(model)) && (part === "image_encoder" || part === "scheduler") && presets[avatar.info.preset].models !== null)
+    return join(baseFolder(provenanceOf(avatar, model)!.from), "denoiser", part);
   const buildsOnPublished = presets[avatar.info.preset].models === null;
   const published = buildsOnPublished ? publishedParts[part] : undefined;
   if (published) return join(requirePublished(hubOf(), published[0]), published[1]);
@@ -199,6 +214,21 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
     for (const m of made) m.dispose();
   };
   try {
+    const adapted = hasAdapter(avatar.path(model));
+    if (adapted) {
+      const started = startFrom(presets[avatar.info.preset], model, provenanceOf(avatar, model)!.from);
+      for (const m of [started.unet, started.controlnet]) own(m);
+      for (const m of [started.vae, started.encoder]) m.dispose();
+      PersonAdapter.mergeFrom(avatar.path(model), started);
+      for (const m of [started.unet, started.controlnet]) for (const to of [load.dtype, load.device]) if (to !== undefined) m.to(to);
+      return {
+        unet: started.unet,
+        controlnet: started.controlnet,
+        vae: own(AutoencoderKL.fromPretrained(partFolder(avatar, "vae", model), load)),
+        scheduler: readConfig(join(partFolder(avatar, "scheduler", model), "scheduler_config.json")) as Partial<SchedulerConfig>,
+        dispose,
+      };
+    }
     // Named in one sentence before the first is read.
     const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part, model)])) as Record<BodyPart, string>;
     return {
@@ -250,15 +280,50 @@ export function saveTrained(
   model: Model,
   { unet, controlnet, vae, encoder }: StartedModels,
   scheduler: object | null,
+  { adapter, ...provenance }: Omit<Provenance, "rank"> & { adapter: PersonAdapter | null },
 ): void {
   const fresh = avatar.path(`${model}.new`);
   rmSync(fresh, { recursive: true, force: true });
-  saveModel(`${fresh}/unet`, unet, modelConfig(unet));
-  saveModel(`${fresh}/controlnet`, controlnet, modelConfig(controlnet));
-  if (scheduler) {
-    saveModel(`${fresh}/vae`, vae, modelConfig(vae));
+  if (adapter) {
+    makeFolder(fresh);
+    saveSafetensors(join(fresh, adapterFile), adapter.stateDict());
+  } else {
+    saveModel(`${fresh}/unet`, unet, modelConfig(unet));
+    saveModel(`${fresh}/controlnet`, controlnet, modelConfig(controlnet));
+  }
+  if (scheduler) saveModel(`${fresh}/vae`, vae, modelConfig(vae));
+  if (scheduler && !adapter) {
     saveModel(`${fresh}/image_encoder`, encoder, modelConfig(encoder), "model.safetensors");
     saveScheduler(fresh, scheduler);
   }
+  writeJson(`${fresh}/training.json`, { ...provenance, rank: adapter?.rank ?? null } satisfies Provenance);
   replaceFolder(fresh, avatar.path(model));
+}
+
+/** How an avatar's weights came about; `training.json` beside them. */
+export interface Provenance {
+  /** "nothing", "base", "published" or a folder. */
+  from: string;
+  recipe: Recipe;
+  /** Of the adapters, which are kept in the place of whole weights; null: there are none. */
+  rank: number | null;
+  steps: number;
+  /** The state they are of, by the frames it was tried on; null: the last. */
+  best: Best | null;
+  /** Held-out frames that the choice looked at: no measure of its result. */
+  validated: number[];
+}
+
+/** Held-out frames that the choice among a model's states looked at. */
+export function validatedFrames(avatar: Avatar, model: Model): Set<number> {
+  return new Set(provenanceOf(avatar, model)?.validated);
+}
+
+/** Left out of weights that were imported. */
+function provenanceOf(avatar: Avatar, model: Model): Provenance | undefined {
+  const path = avatar.path(model, "training.json");
+  if (existsSync(path)) return readJson(path) as Provenance;
+  if (hasAdapter(avatar.path(model)))
+    throw new AnchorError("ADAPTER", `${path}: missing: it says which weights the adapter beside it belongs to`);
+  return undefined;
 }

@@ -1,4 +1,5 @@
 /** The two sizes of the system. */
+import { referenceRecipe, type Recipe } from "./train/recipe.ts";
 import type { AutoencoderKLConfig, ClipVisionConfig, ControlNetConfig, SchedulerConfig, UNetConfig } from "@make-your-anchor/diffusion";
 
 export type PresetName = "mini" | "sd15";
@@ -32,18 +33,17 @@ export interface Preset {
     conditionSize: number;
     models: Preset["models"];
     sampling: Omit<Preset["sampling"], "aliased">;
-    training: Preset["training"];
+    training: Training;
   };
-  training: {
-    batch: number;
-    lr: number;
-    vaeBatch: number;
-    vaeLr: number;
-    vaeShare: number;
-    emaDecay: number;
-    weightDecay: number;
-    maxGradNorm: number;
-  };
+  training: Training;
+}
+
+export interface Training {
+  recipe: Recipe;
+  /** Rate where weights start from a base. */
+  tuningLr: number;
+  /** How the mini preset's VAE is trained: on crops, for a share of the time; a base's decoder alone, for less. Null: it is published and stays. */
+  vae: { batch: number; lr: number; ema: number; share: number; decoderShare: number } | null;
 }
 
 const miniBlocks = {
@@ -59,9 +59,29 @@ const miniVae = { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_nu
 const miniEncoder = { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 };
 const miniControlNet = { ...miniBlocks, in_channels: 8, conditioning_embedding_out_channels: [16, 32, 48] };
 const miniUp = { out_channels: 8, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] };
-const miniTraining = { batch: 8, lr: 8e-4, vaeBatch: 8, vaeLr: 1.5e-3, vaeShare: 0.25, emaDecay: 0.995, weightDecay: 1e-2, maxGradNorm: 1 };
+const miniTraining: Training = {
+  recipe: {
+    batch: 8,
+    accumulate: 1,
+    lr: 8e-4,
+    weightDecay: 1e-2,
+    schedule: "cosine",
+    warmup: 50,
+    ema: 0.995,
+    maxGradNorm: 1,
+    clip: "all",
+    timesteps: "stratified",
+    minSnr: 0,
+    noiseOffset: 0,
+    dropAppearance: 0,
+    checkpointing: false,
+  },
+  tuningLr: 5e-4,
+  vae: { batch: 8, lr: 1.5e-3, ema: 0.995, share: 0.25, decoderShare: 0.1 },
+};
 
-const fullTraining = { batch: 4, lr: 1e-5, vaeBatch: 0, vaeLr: 0, vaeShare: 0, emaDecay: 0, weightDecay: 1e-2, maxGradNorm: 1 };
+// The original's; one sample at a time, so that a step fits into a machine's memory.
+const fullTraining: Training = { recipe: { ...referenceRecipe, checkpointing: true }, tuningLr: referenceRecipe.lr, vae: null };
 
 export const presets: Record<PresetName, Preset> = {
   // The same architecture, shrunk until two CPU cores train it in minutes. What differs and why: docs/design/mini.md.

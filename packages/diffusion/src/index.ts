@@ -1,3 +1,4 @@
+export { minSnrWeights } from "./training/min-snr.ts";
 export { ConfigError, readConfig, saveModel } from "./weights/config.ts";
 export { loadWeights, openWeightsFile, openWeightsFolder, type WeightsSource } from "./weights/source.ts";
 export { timestepFeatures } from "./models/embeddings.ts";
@@ -28,7 +29,7 @@ export type { Sampler, SamplerState } from "./schedulers/run.ts";
 export { DDPMScheduler } from "./schedulers/ddpm.ts";
 export { UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts";
 export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/windows.ts";
-export { sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
+export { type Inpainting, sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
 export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSampling } from "./pipelines/head-pipeline.ts";
 export { bodyLoss, headLoss, type BodyBatch, type DenoisingModels, type HeadBatch } from "./training/denoising-step.ts";
 export { singleFileParts, type SingleFileConfigs, type SingleFilePart, type SingleFileParts } from "./weights/compvis.ts";

@@ -123,6 +123,7 @@ NAPI_MODULE_INIT() {
     addCall(env, exports);
     addTensors(env, exports);
     addDevice(env, exports);
+    addDistributed(env, exports);
   } catch (const std::exception& e) {
     napi_throw_error(env, "TORCH", e.what());
   } catch (const Pending&) {

@@ -110,6 +110,7 @@ std::string describe(napi_env env, napi_value v, const c10::TypePtr& type);
 void addCall(napi_env env, napi_value exports);     // call.cpp
 void addTensors(napi_env env, napi_value exports);  // tensors.cpp
 void addDevice(napi_env env, napi_value exports);   // device.cpp
+void addDistributed(napi_env env, napi_value exports);  // distributed.cpp
 
 using Body = napi_value (*)(napi_env, size_t argc, napi_value* argv);
 // Adds `name` to `exports`; no C++ exception leaves the body.

@@ -55,12 +55,14 @@ export {
   type StateDictSource,
 } from "./nn/module.ts";
 export { BatchNorm2d, Conv2d, Embedding, GroupNorm, LayerNorm, Linear, ModuleList, type Conv2dOptions } from "./nn/layers.ts";
+export { LowRankAdapter, type LowRankOptions } from "./nn/low-rank.ts";
 export { backwardCheckpointed, segment } from "./checkpoint.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
 export { clipGradNorm } from "./optim/clip.ts";
 export { cosine } from "./optim/schedules.ts";
 export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
 export { TorchFile } from "./io/torch-file.ts";
+export { groupFromEnvironment, ProcessGroup, type GroupOptions } from "./distributed.ts";
 export { engineInfo, setThreads } from "./engine.ts";
 export { autocast, cudaDevices, cudaMemory, resetPeakMemory, type DeviceMemory } from "./device.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
+import { openBlasCore, processorFlags } from "./cpu.ts";
 import { TorchError } from "./errors.ts";
 
 /** A tensor or generator as the addon knows it: slot and generation of a table. */
@@ -27,6 +28,11 @@ export interface Native {
   cudaDevices(): number;
   /** Bytes: allocated, peak allocated, reserved, peak reserved; null where this libtorch cannot tell. */
   cudaMemory(device: number, reset: boolean): [number, number, number, number] | null;
+  /** Waits for all of the group; a number that stands for it. */
+  openGroup(host: string, port: number, rank: number, size: number, timeoutSeconds: number): number;
+  allReduce(group: number, tensors: readonly Handle[]): void;
+  broadcast(group: number, tensors: readonly Handle[], root: number): void;
+  closeGroup(group: number): void;
   free(handles: Handle | Handle[]): void;
   live(): number;
   meta(t: Handle): number[];
@@ -52,6 +58,8 @@ function load(): Native {
   // beside one busy process (measured: docs/design/engine.md); passive waiting costs a tenth and holds up under load.
   process.env.OMP_WAIT_POLICY ??= "passive";
   process.env.GOMP_SPINCOUNT ??= "20000";
+  const core = openBlasCore(processorFlags());
+  if (core) process.env.OPENBLAS_CORETYPE ??= core;
   if (!existsSync(addonPath)) {
     throw new TorchError(
       "ADDON_MISSING",

@@ -20,7 +20,7 @@ import { speechMotion, speechSound } from "../people/speech-motion.ts";
 export interface DemoOptions extends WorkOptions {
   /** Length of the clip that is learnt from. Default 24. */
   clipSeconds?: number;
-  /** Training time. Default 11. */
+  /** Training time. Default 7. */
   minutes?: number;
   /** Training steps instead. */
   steps?: number;
@@ -91,7 +91,7 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
   const avatar = Avatar.open(avatarFolder);
   if (!avatar.trained)
     await trainBody(avatar, {
-      minutes: o.steps ? undefined : (o.minutes ?? 11),
+      minutes: o.steps ? undefined : (o.minutes ?? 7),
       steps: o.steps,
       onProgress: o.onProgress,
       signal: o.signal,

@@ -34,9 +34,9 @@ interface HeadsFile extends HeadsReport {
   madeFrom: string;
 }
 
-const kinds = ["aligned", "conditions", "masks"] as const;
+export const headKinds = ["aligned", "conditions", "masks"] as const;
 
-export const headPath = (avatar: Avatar, kind: (typeof kinds)[number], frame: number): string =>
+export const headPath = (avatar: Avatar, kind: (typeof headKinds)[number], frame: number): string =>
   avatar.path("heads", kind, frameName(frame));
 
 /** Cuts the heads out of the clip's frames; what is there and still fits is kept. */
@@ -51,7 +51,7 @@ export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promis
   using parser = parserPath ? openParser(avatar, parserPath) : undefined;
   const parse = parser && ((image: RgbImage) => parser.mask(image));
   rmSync(avatar.path("heads"), { recursive: true, force: true });
-  for (const kind of kinds) makeFolder(avatar.path("heads", kind));
+  for (const kind of headKinds) makeFolder(avatar.path("heads", kind));
   const motion = loadMotion(avatar.motionPath);
   const small = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, resolution);
   const large = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, head.conditionSize);

@@ -12,9 +12,9 @@ export interface PeopleWork {
   size: number;
   /** Frames of a person. */
   frames: number;
-  /** Pictures alone, pictures with their mesh renders, or the same of their heads with masks. */
-  what: "pictures" | "body" | "head";
-  /** Of the head's crops, pixels. */
+  /** Pictures alone; or with their mesh renders and the same of their heads. */
+  what: "pictures" | "all";
+  /** Side of the heads' crops, pixels. */
   headSize: number;
   /** Side of the mesh render that a head's condition is cut from. */
   conditionSize: number;
@@ -26,51 +26,63 @@ export interface FilmedPerson {
   pictures: Uint8Array;
   /** The same; empty for pictures alone. */
   conditions: Uint8Array;
-  /** Of heads: `[frames, size, size]`, 1 where the picture is kept. */
-  masks: Uint8Array;
+  /** `[1, 3, size, size]`: who it is; left out, the first picture says so. */
+  reference?: Uint8Array;
+  /** Of those frames that show the face; as many, or fewer. */
+  heads: {
+    count: number;
+    /** `[count, 3, headSize, headSize]` bytes. */
+    pictures: Uint8Array;
+    conditions: Uint8Array;
+    /** `[count, headSize, headSize]`, 1 where the picture is kept. */
+    masks: Uint8Array;
+    reference?: Uint8Array;
+  };
 }
 
 /** Frames a second of a training performance: neighbours must differ. */
 const fps = 0.7;
 
-/** The person of a seed. Heads turned away or hidden are left out by filming on; a person who never shows the face gives fewer frames. */
+/** The person of a seed. */
 export async function filmPerson(seed: number, w: PeopleWork): Promise<FilmedPerson> {
-  const head = w.what === "head";
-  const length = head ? w.frames * 3 : w.frames;
-  using person = new Person(seed, w.size, length, fps);
-  const pictures: Uint8Array[] = [];
-  const conditions: Uint8Array[] = [];
-  const masks: Uint8Array[] = [];
-  if (!head) {
-    for (let f = 0; f < length; f++) {
-      pictures.push(toPlanes(person.picture(f)));
-      if (w.what === "body") conditions.push(toPlanes(person.condition(f)));
-    }
-  } else {
-    const renderer = new ConditionRenderer("mannequin", person.camera, w.size);
-    try {
+  using person = new Person(seed, w.size, w.frames, fps);
+  const [pictures, conditions, headPictures, headConditions, masks]: Uint8Array[][] = [[], [], [], [], []];
+  const renderer = w.what === "all" ? new ConditionRenderer("mannequin", person.camera, w.size) : undefined;
+  try {
+    for (let f = 0; f < w.frames; f++) {
+      const picture = person.picture(f);
+      pictures.push(toPlanes(picture));
+      if (!renderer) continue;
+      conditions.push(toPlanes(person.condition(f)));
       // Each frame stands alone: they lie too far apart to be smoothed over.
-      for (let f = 0; f < length && pictures.length < w.frames; f++) {
-        const track = new FaceTrack((i) => meshSight(renderer, person.motion, f + i), 1, { size: w.headSize });
-        const face = await track.at(0);
-        if (!face.painted || !face.matrix) continue;
-        const crop = headCrop(person.picture(f), person.condition(f, w.conditionSize), face, w.headSize);
-        pictures.push(toPlanes(crop.image));
-        conditions.push(toPlanes(crop.condition));
-        masks.push(Uint8Array.from(toLuma(crop.mask), (v) => (v >= 128 ? 1 : 0)));
-      }
-    } finally {
-      renderer.dispose();
+      const face = await new FaceTrack(() => meshSight(renderer, person.motion, f), 1, { size: w.headSize }).at(0);
+      if (!face.painted || !face.matrix) continue; // turned away, hidden, or outside
+      const crop = headCrop(picture, person.condition(f, w.conditionSize), face, w.headSize);
+      headPictures.push(toPlanes(crop.image));
+      headConditions.push(toPlanes(crop.condition));
+      masks.push(Uint8Array.from(toLuma(crop.mask), (v) => (v >= 128 ? 1 : 0)));
     }
+  } finally {
+    renderer?.dispose();
   }
-  const join = (parts: Uint8Array[]) => {
-    const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-    let at = 0;
-    for (const p of parts) {
-      out.set(p, at);
-      at += p.length;
-    }
-    return out;
+  return {
+    pictures: join(pictures),
+    conditions: join(conditions),
+    heads: {
+      count: headPictures.length,
+      pictures: join(headPictures),
+      conditions: join(headConditions),
+      masks: join(masks),
+    },
   };
-  return { pictures: join(pictures), conditions: join(conditions), masks: join(masks) };
+}
+
+function join(parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
 }

@@ -5,7 +5,7 @@ import { Person } from "./person.ts";
 import { measuringSeed, PeopleStream, trainingSeed } from "./stream.ts";
 
 const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
-const work: PeopleWork = { size: 64, frames: 2, what: "body", headSize: 32, conditionSize: 128 };
+const work: PeopleWork = { size: 64, frames: 2, what: "all", headSize: 32, conditionSize: 128 };
 const n = 3 * 64 * 64;
 
 describe("made-up people", () => {
@@ -34,7 +34,8 @@ describe("made-up people", () => {
   });
 
   test("heads come with their condition and a mask that takes the face out", async () => {
-    const { pictures, conditions, masks } = await filmPerson(2, { ...work, what: "head" });
+    const { count, pictures, conditions, masks } = (await filmPerson(2, work)).heads;
+    expect(count).toBe(2);
     expect(pictures.length).toBe(2 * 3 * 32 * 32);
     expect(conditions.length).toBe(pictures.length);
     expect(masks.length).toBe(2 * 32 * 32);

@@ -2,30 +2,43 @@
 import { PeopleStream } from "../people/stream.ts";
 import type { FilmedPerson, PeopleWork } from "../people/film.ts";
 
+/** People without end, always in the same order. */
+export interface PeopleSource {
+  take(): Promise<FilmedPerson>;
+  close(): Promise<void>;
+}
+
 export interface PoolOptions<Entry> {
-  work: PeopleWork;
+  /** @param first who comes first, counted from 0 */
+  source: (first: number) => PeopleSource;
   /** People held at once. */
   people: number;
   /** Steps after which the oldest of them goes and a new one comes. */
   stay: number;
+  /** The first of the stream's people that comes. Default 0. */
+  first?: number;
   /** What is kept of a person; null leaves them out. */
   prepare: (person: FilmedPerson) => Entry;
   release?: (entry: Entry) => void;
-  workers?: number;
 }
+
+/** Made-up ones. */
+export const madeUp =
+  (work: PeopleWork, workers?: number) =>
+  (first: number): PeopleSource =>
+    new PeopleStream(work, first, { workers });
 
 /** Which people are there depends on the step alone, so that a run which was interrupted goes on with the same ones. */
 export class PeoplePool<Entry> {
   private readonly o: PoolOptions<Entry>;
-  private readonly stream: PeopleStream;
+  private readonly stream: PeopleSource;
   private readonly entries: Entry[] = [];
   private come = 0;
 
   constructor(o: PoolOptions<Entry>, step: number) {
     this.o = o;
-    const first = Math.floor(step / o.stay);
-    this.come = first;
-    this.stream = new PeopleStream(o.work, first, { workers: o.workers });
+    this.come = Math.floor(step / o.stay);
+    this.stream = o.source((o.first ?? 0) + this.come);
   }
   /** The people of a step; steps are asked for in order. */
   async at(step: number): Promise<readonly Entry[]> {

@@ -17,18 +17,18 @@ const losses = (run: string) =>
     .split("\n")
     .map((l) => (JSON.parse(l) as { loss: number }).loss);
 
-test("the body asks for the VAE it stands upon", async () => {
-  await expect(pretrain(join(folder, "empty"), { part: "body", steps: 1 })).rejects.toThrow(
+test("the denoiser asks for the VAE it stands upon", async () => {
+  await expect(pretrain(join(folder, "empty"), { part: "denoiser", steps: 1 })).rejects.toThrow(
     /vae: not there yet: run "anchor pretrain vae"/,
   );
 });
 
 test(
-  "VAE and body are pre-trained on made-up people, the loss falls, and an interrupted run ends with the same bytes",
+  "VAE and denoiser are pre-trained on made-up people, the loss falls, and an interrupted run ends with the same bytes",
   { timeout: 300_000 },
   async () => {
     const whole = join(folder, "whole");
-    const vae = await pretrain(whole, { part: "vae", steps: 20, people: 8 });
+    const vae = await pretrain(whole, { part: "vae", steps: 20, people: 4 });
     expect(vae.steps).toBe(20);
     const curve = losses(join(whole, "runs", "vae"));
     expect(curve.at(-1)!).toBeLessThan(0.9 * curve[0]);
@@ -36,25 +36,25 @@ test(
     const broken = join(folder, "broken");
     const stop = new AbortController();
     await expect(
-      pretrain(broken, { part: "vae", steps: 20, people: 8, signal: stop.signal, onProgress: (p) => void (p.done === 8 && stop.abort()) }),
+      pretrain(broken, { part: "vae", steps: 20, people: 4, signal: stop.signal, onProgress: (p) => void (p.done === 8 && stop.abort()) }),
     ).rejects.toThrow();
-    await pretrain(broken, { part: "vae", steps: 20, people: 8 });
+    await pretrain(broken, { part: "vae", steps: 20, people: 4 });
     const weights = (base: string) => readFileSync(join(base, "vae", "diffusion_pytorch_model.safetensors"));
     expect(weights(broken).equals(weights(whole))).toBe(true);
     expect(losses(join(broken, "runs", "vae"))).toEqual(curve);
-    await expect(pretrain(broken, { part: "vae", steps: 20, people: 8 })).rejects.toThrow(
+    await expect(pretrain(broken, { part: "vae", steps: 20, people: 4 })).rejects.toThrow(
       /finished: train it again from the start with --fresh/,
     );
 
-    const body = await pretrain(whole, { part: "body", steps: 3, people: 8 });
-    expect(body.steps).toBe(3);
+    const denoiser = await pretrain(whole, { part: "denoiser", steps: 3, people: 4 });
+    expect(denoiser.steps).toBe(3);
     using trained = AutoencoderKL.fromPretrained(join(whole, "vae"));
     expect(trained.config.scaling_factor).not.toBe(1);
     for (const Model of [UNet3DConditionModel, ControlNetModel] as const) {
-      using m = Model.fromPretrained(join(whole, "body", Model === ControlNetModel ? "controlnet" : "unet"));
+      using m = Model.fromPretrained(join(whole, "denoiser", Model === ControlNetModel ? "controlnet" : "unet"));
       expect(m.parameterCount).toBeGreaterThan(1e6);
     }
-    using encoder = CLIPVisionModel.fromPretrained(join(whole, "body", "image_encoder"));
+    using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));
     expect(encoder.config.hidden_size).toBe(96);
   },
 );

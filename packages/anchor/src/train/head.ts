@@ -1,30 +1,26 @@
 /** `train head`: the inpainting UNet and its ControlNet on crops of one person's head; of the mini preset from nothing, its VAE first. */
-import {
-  autocast,
-  backwardCheckpointed,
-  cat,
-  fromData,
-  keep,
-  noGrad,
-  scope,
-  segment,
-  type Generator,
-  type Tensor,
-} from "@make-your-anchor/torch";
+import { cat, fromData, keep, noGrad, scope, type Generator, type Tensor } from "@make-your-anchor/torch";
 import { DDPMScheduler, headLoss, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
+import { resolveFrom, startFrom } from "../base.ts";
 import { chooseCompute, peakGpuMiB, startPeak } from "../compute.ts";
 import { PictureSet } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
-import { headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
-import { embedAppearance, publishedScheduler, saveTrained, startHead } from "../models.ts";
+import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
+import { embedAppearance, embedPrompts, publishedScheduler, saveTrained, validatedFrames, type Prompts } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { TrainOptions, TrainResult } from "./body.ts";
-import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
-import { checkAmount, requireMemory } from "./limits.ts";
-import { denoiserSettings, plainGradients, trainLoop } from "./loop.ts";
+import { denoisingGradients } from "./denoising.ts";
+import { checkAmount, checkCount, requireMemory } from "./limits.ts";
+import { trainLoop } from "./loop.ts";
+import { Processes } from "./processes.ts";
+import { recipeOf } from "./recipe.ts";
 import { openRun } from "./run.ts";
+import { GradScaler } from "./scaler.ts";
+import { Skipped } from "./skipped.ts";
+import { adapterRank, PersonAdapter } from "./adapter.ts";
+import { Validation, validationFrames, type Pose } from "./validation.ts";
 import { trainVae } from "./vae.ts";
 
 export interface HeadTrainResult extends Omit<TrainResult, "steps"> {
@@ -101,22 +97,41 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   const minutes = o.minutes ?? (o.steps === undefined ? 10 : undefined);
   checkAmount("minutes", minutes);
   checkAmount("steps", o.steps);
+  checkCount("validate", o.validate);
   const compute = chooseCompute(o, "training");
   const { device, precision } = compute;
-  const heads = await prepareHeads(avatar, o);
-  const frames = trainingHeads(avatar, heads);
-  const full = head.models === null;
-  const { unet, controlnet, vae, encoder } = startHead(head.models);
+  const processes = new Processes(o.group);
+  const heads = await processes.mainFirst(() => prepareHeads(avatar, o));
+  const skipped = new Skipped(o.skipBad ?? false);
+  const all = trainingHeads(avatar, heads);
+  const frames = o.skipBad
+    ? await skipped.readable(all, (f) =>
+        PictureSet.load(
+          headKinds.map((kind) => headPath(avatar, kind, f)),
+          head.resolution,
+        ),
+      )
+    : all;
+  const ofVae = head.training.vae;
+  const full = ofVae === null;
+  const from = resolveFrom(preset, o.from);
+  const fromBase = !full && from !== "nothing";
+  const rank = adapterRank(o, from);
+  const { unet, controlnet, vae, encoder } = startFrom(preset, "head", from);
   const latents = new CropLatents(vae, avatar, frames, head.resolution);
   let appearance: Tensor | undefined;
+  let prompts: Prompts | undefined;
+  let adapter: PersonAdapter | null = null;
   try {
     startPeak(compute);
     if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
-    const run = openRun(avatar, "head", { ...o, minutes }, 6);
+    const run = await processes.mainFirst(() =>
+      openRun(avatar, "head", { ...o, minutes, from, recipe: recipeOf(head.training, fromBase, o, rank), rank }, 6, processes.main),
+    );
     const { config } = run;
     const resume = run.latest();
-    run.rewindMetrics(resume);
+    if (processes.main) run.rewindMetrics(resume);
     const seconds = (config.minutes ?? 10) * 60;
     const planned = (part: "vae" | "body") => (plan: { step: number; total: number }[]) => {
       config.plan[part] = plan.slice();
@@ -125,31 +140,32 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     if (!full) {
       if (resume?.phase === "head") {
         using file = run.openFile(resume, "vae");
-        vae.loadStateDict(file, { what: file.path });
-        vae.to(device);
+        vae.loadStateDict(file, { what: file.path, device });
       } else {
         const pictures = await PictureSet.load(
           frames.map((i) => headPath(avatar, "aligned", i)),
           head.resolution,
         );
-        await trainVae(vae, pictures, head.training, {
+        await trainVae(vae, pictures, ofVae, {
           run,
           plan: config.plan.vae,
-          seconds: seconds * head.training.vaeShare,
+          seconds: seconds * (fromBase ? ofVae.decoderShare : ofVae.share),
+          decoderOnly: fromBase,
+          processes,
           resume,
           onPlanned: planned("vae"),
           onProgress: o.onProgress,
           signal: o.signal,
         });
       }
-      vae.config.scaling_factor = await latents.unitScale();
+      if (!fromBase) vae.config.scaling_factor = await latents.unitScale();
     }
     appearance = keep(embedAppearance(encoder, await readImage(headPath(avatar, "aligned", frames[0]))));
     if (full) encoder.dispose();
 
     const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
-    const t = head.training;
-    const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
+    adapter = rank === null ? null : new PersonAdapter({ unet, controlnet }, rank).initialize(device);
+    const named = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const models = { unet, controlnet, scheduler };
     const context = appearance;
     const conditionsOf = (places: readonly number[]) =>
@@ -159,9 +175,8 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       );
     // Small ones are held; at full size they are read as they are needed, as the body's.
     const held = full ? null : await conditionsOf([...frames.keys()]);
-    const shape = [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor];
-    /** Everything random is drawn for the whole batch, in the samples' order. The caller disposes what it holds. */
-    const batchOf = async (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<HeadBatch> => {
+    const { recipe } = config;
+    const data = async (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<HeadBatch> => {
       const crops: Crop[] = [];
       for (const k of places) crops.push(await latents.at(k));
       using bytes = held ? held.batch(places) : (await conditionsOf(places)).batch([...places.keys()]);
@@ -170,20 +185,12 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
           const scale = vae.config.scaling_factor;
           // The full-size VAE's posteriors are drawn from, as the original does; the mini one's spread is fixed and its mean is taken.
           const drawn = (p: Posterior) => (full ? samplePosterior(p, g.randn(p.mean.shape).to(device)) : p.mean);
+          const stacked = (of: (c: Crop) => Tensor) => cat(crops.map(of), 0);
           return {
-            latents: cat(
-              crops.map((c) => drawn(c.picture)),
-              0,
-            ).mul(scale),
-            maskedImageLatents: cat(
-              crops.map((c) => drawn(c.masked)),
-              0,
-            ).mul(scale),
-            maskLatents: cat(
-              crops.map((c) => c.mask),
-              0,
-            ),
-            noise: noise.to(device),
+            latents: stacked((c) => drawn(c.picture)).mul(scale),
+            maskedImageLatents: stacked((c) => drawn(c.masked)).mul(scale),
+            maskLatents: stacked((c) => c.mask),
+            noise: noise.to(device).clone(),
             timesteps,
             context: context.expand([places.length, context.size(1), context.size(2)]),
             condition: bytes.to(device).to("float32").div(255),
@@ -191,17 +198,43 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
         }),
       );
     };
-    const release = (b: HeadBatch) => {
-      for (const x of [b.latents, b.maskedImageLatents, b.maskLatents, b.noise, b.context, b.condition]) x.dispose();
-    };
-    await trainLoop({
-      ...denoiserSettings(t, full),
+    const validation = o.validate ?? (full && device === "cpu" ? 0 : 4);
+    const validated = validation
+      ? validationFrames(
+          heads.frames.filter((i) => i >= avatar.info.heldOutFrom),
+          validatedFrames(avatar, "body"),
+        )
+      : [];
+    const poses: Pose[] = [];
+    for (const frame of validated) {
+      const picture = async (kind: "aligned" | "conditions" | "masks") => readImage(headPath(avatar, kind, frame));
+      const truth = await picture("aligned");
+      poses.push({ frame, truth, condition: await picture("conditions"), inpaint: { image: truth, mask: await picture("masks") } });
+    }
+    prompts = full && poses.length > 0 ? await embedPrompts(avatar, head.sampling.guidanceScale !== 1, "", { device }, "head") : undefined;
+    const validator =
+      poses.length > 0
+        ? new Validation({
+            run,
+            times: validation,
+            poses,
+            models: { unet, controlnet, vae },
+            scheduler: scheduler.config,
+            sampling: head.sampling,
+            prompts: prompts ?? { promptEmbeds: context },
+          })
+        : undefined;
+    const { busy, overflowed } = await trainLoop({
       run,
       phase: "head",
+      recipe,
+      processes,
       alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
       stage: "training the head model",
       parameters: named,
-      clipped: full ? controlnet.parameters() : named.map(([, p]) => p),
+      clipped: recipe.clip === "controlnet" ? (adapter?.ofControlNet() ?? controlnet.parameters()) : undefined,
+      validation: validator,
+      scaler: precision === "float16" ? new GradScaler() : undefined,
       seed: config.seed,
       plan: config.plan.body,
       seconds: Math.max(30, seconds - (performance.now() - started) / 1000),
@@ -209,40 +242,35 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       onPlanned: planned("body"),
       onProgress: o.onProgress,
       signal: o.signal,
-      gradients: async (step, g) => {
-        const places = batchIndices(frames.length, t.batch, step, config.seed);
-        const draw = full ? uniformTimesteps : stratifiedTimesteps;
-        const timesteps = draw(g, t.batch, scheduler.config.num_train_timesteps);
-        using noise = g.randn([t.batch, ...shape]);
-        if (!full) {
-          const batch = await batchOf(places, timesteps, noise, g);
-          try {
-            return plainGradients(() => autocast(device, precision, () => headLoss(models, batch)));
-          } finally {
-            release(batch);
-          }
-        }
-        // One sample at a time, with checkpoints, as the body's.
-        let total = 0;
-        for (const [k, place] of places.entries()) {
-          o.signal?.throwIfAborted();
-          using one = noGrad(() => noise.narrow(0, k, 1));
-          const batch = await batchOf([place], [timesteps[k]], one, g);
-          try {
-            total += autocast(device, precision, () =>
-              backwardCheckpointed(() => segment([headLoss(models, batch)], ([l]) => l.mul(1 / t.batch))),
-            );
-          } finally {
-            release(batch);
-          }
-        }
-        return total;
-      },
+      gradients: denoisingGradients<HeadBatch>({
+        recipe,
+        scheduler,
+        count: frames.length,
+        seed: config.seed,
+        shape: [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor],
+        device,
+        precision,
+        signal: o.signal,
+        skipped,
+        processes,
+        data,
+        loss: (batch) => headLoss(models, batch),
+      }),
     });
 
-    saveTrained(avatar, "head", { unet, controlnet, vae, encoder }, full ? null : scheduler.config);
-    config.finished = true;
-    run.save();
+    if (processes.main) {
+      saveTrained(avatar, "head", { unet, controlnet, vae, encoder }, full ? null : scheduler.config, {
+        from,
+        recipe,
+        steps: run.latest()!.step,
+        best: validator?.best ?? null,
+        validated,
+        adapter,
+      });
+      config.finished = true;
+      run.save();
+      validator?.close();
+    }
     const last = run.latest();
     if (!last) throw new AnchorError("CHECKPOINT", `${run.folder}: no state was saved`);
     return {
@@ -251,11 +279,17 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       seconds: (performance.now() - started) / 1000,
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
+      busy,
+      overflowed,
+      skipped: skipped.all,
       heads,
     };
   } finally {
+    adapter?.detach();
     for (const m of [vae, encoder, unet, controlnet]) m.dispose();
     latents.dispose();
     appearance?.dispose();
+    prompts?.promptEmbeds.dispose();
+    prompts?.negativePromptEmbeds?.dispose();
   }
 }

@@ -17,13 +17,13 @@ const encodeBatch = 8;
 const pixels = (set: PictureSet, indices: readonly number[], device: string): Tensor =>
   set.batch(indices).to(device).to("float32").div(127.5).sub(1);
 
-/** All latents' means, scaled to unit variance: the scaling factor of a VAE trained on these very frames. */
+/** All latents' means, scaled. */
 export class UnitLatents implements LatentSource {
   readonly shape: readonly number[];
   private readonly all: Tensor;
 
-  /** Sets the VAE's scaling factor. */
-  constructor(vae: AutoencoderKL, frames: PictureSet) {
+  /** @param fitScale sets the VAE's scaling factor so that these frames' latents have unit variance */
+  constructor(vae: AutoencoderKL, frames: PictureSet, fitScale: boolean) {
     const parts: Tensor[] = [];
     for (let i = 0; i < frames.length; i += encodeBatch) {
       const indices = Array.from({ length: Math.min(encodeBatch, frames.length - i) }, (_, k) => i + k);
@@ -32,8 +32,7 @@ export class UnitLatents implements LatentSource {
     this.all = scope(() =>
       noGrad(() => {
         const raw = cat(parts, 0);
-        const scale = 1 / Math.sqrt(raw.sub(raw.mean()).square().mean().item());
-        vae.config.scaling_factor = Number(scale.toPrecision(6));
+        if (fitScale) vae.config.scaling_factor = Number((1 / Math.sqrt(raw.sub(raw.mean()).square().mean().item())).toPrecision(6));
         return keep(raw.mul(vae.config.scaling_factor));
       }),
     );

@@ -7,6 +7,11 @@ export function checkAmount(name: string, v: number | undefined): void {
     throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
 }
 
+export function checkCount(name: string, v: number | undefined): void {
+  if (v !== undefined && !(Number.isInteger(v) && v >= 0))
+    throw new AnchorError("OPTION", `${name}: expected a whole number from 0, got ${v}`, { misuse: true });
+}
+
 /** Bytes a trained number takes: itself, its gradient and two moments, float32. */
 const bytesPerParameter = 16;
 /** The VAE, a segment's activations, pictures and the program, GiB; see docs/design/full-size.md. */

@@ -4,10 +4,12 @@ import { join } from "node:path";
 import { SafetensorsFile, saveSafetensors, type Tensor } from "@make-your-anchor/torch";
 import type { Avatar } from "../avatar.ts";
 import { AnchorError } from "../errors.ts";
+import { EventFile } from "./tensorboard.ts";
+import type { Recipe } from "./recipe.ts";
 import { makeFolder, readJson, writeError, writeJson } from "../files.ts";
 
 export interface RunConfig {
-  target: "vae" | "body" | "head";
+  target: Phase;
   preset: string;
   /** How many steps each part was planned to take, from which step on: the schedule depends on it, and a resumed run must follow the same one. */
   plan: {
@@ -16,6 +18,12 @@ export interface RunConfig {
     body: Plan;
   };
   minutes: number | null;
+  /** What the weights started from: "nothing", "published", or a folder. */
+  from: string;
+  /** Of UNet and ControlNet. */
+  recipe: Recipe;
+  /** Rank of the adapters that are trained; null: all weights are. */
+  rank: number | null;
   seed: number;
   finished: boolean;
 }
@@ -24,7 +32,7 @@ export interface RunConfig {
 export type Plan = { step: number; total: number }[];
 
 /** Parts of a run, in their order: the VAE, then UNet and ControlNet of what is trained. */
-export type Phase = "vae" | "body" | "head";
+export type Phase = "vae" | "body" | "head" | "denoiser";
 
 /** Where a part of a run stands. */
 export interface Checkpoint {
@@ -40,6 +48,8 @@ const kept = 2;
 export class TrainingRun {
   readonly folder: string;
   config: RunConfig;
+  private events: { phase: Phase; file: EventFile } | undefined;
+  private from: Checkpoint | undefined;
 
   private constructor(folder: string, config: RunConfig) {
     this.folder = folder;
@@ -87,16 +97,34 @@ export class TrainingRun {
     return join(this.folder, "metrics.jsonl");
   }
 
-  log(entry: Record<string, number | string>): void {
+  /** Adds a line to metrics.jsonl, and its numbers to TensorBoard's events. */
+  log(entry: { phase: Phase; step: number } & Record<string, number | string>): void {
     try {
       appendFileSync(this.metricsPath, `${JSON.stringify(entry)}\n`);
     } catch (cause) {
       throw writeError(this.metricsPath, cause);
     }
+    const events = this.eventsOf(entry.phase);
+    for (const [name, value] of Object.entries(entry))
+      if (typeof value === "number" && name !== "step") events.scalar(name, entry.step, value);
+  }
+
+  /** A picture for TensorBoard. */
+  image(tag: string, step: number, png: Uint8Array): void {
+    this.events?.file.image(tag, step, png);
+  }
+  /** TensorBoard's purge of what follows a step knows no names, so each part has a folder of its own. */
+  private eventsOf(phase: Phase): EventFile {
+    if (this.events?.phase !== phase) {
+      const from = this.from?.phase === phase ? this.from.step : 0;
+      this.events = { phase, file: new EventFile(makeFolder(join(this.folder, "events", phase)), from) };
+    }
+    return this.events.file;
   }
 
   /** Takes back what was logged after the state that training goes on from. */
   rewindMetrics(checkpoint: Checkpoint | undefined): void {
+    this.from = checkpoint;
     if (!existsSync(this.metricsPath)) return;
     const lines = readFileSync(this.metricsPath, "utf8").split("\n");
     let length = 0;
@@ -120,7 +148,7 @@ export class TrainingRun {
     const root = join(this.folder, "checkpoints");
     if (!existsSync(root)) return undefined;
     const all = readdirSync(root).flatMap((name): Checkpoint[] => {
-      const m = /^(vae|body|head)-(\d+)$/.exec(name);
+      const m = /^(vae|body|head|denoiser)-(\d+)$/.exec(name);
       return m ? [{ phase: m[1] as Phase, step: Number(m[2]), folder: join(root, name) }] : [];
     });
     return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : a.phase === "vae" ? 1 : -1))[0];
@@ -131,7 +159,8 @@ export class TrainingRun {
     const root = join(this.folder, "checkpoints");
     const name = `${phase}-${step}`;
     const temporary = join(root, `.${name}.tmp`);
-    rmSync(temporary, { recursive: true, force: true });
+    // Also what another process, killed while it wrote, left behind.
+    for (const n of readdirSync(root)) if (/^\..*\.tmp$/.test(n)) rmSync(join(root, n), { recursive: true, force: true });
     makeFolder(temporary);
     try {
       for (const [file, tensors] of Object.entries(files)) saveSafetensors(join(temporary, `${file}.safetensors`), tensors);
@@ -160,15 +189,17 @@ export class TrainingRun {
   }
 }
 
-/** The unfinished run of a target to go on with, or a new one. Made only when everything that training needs is there. */
+/** The unfinished run of a target to go on with (for a process that is not the main one always: that is what the main one opened), or a new one. Made only when everything that training needs is there. */
 export function openRun(
   avatar: Avatar,
   target: RunConfig["target"],
-  o: { fresh?: boolean; steps?: number; minutes?: number },
+  o: { fresh?: boolean; steps?: number; minutes?: number; from: string; recipe: Recipe; rank: number | null },
   seed: number,
+  main = true,
 ): TrainingRun {
   const runs = avatar.path("runs");
-  const going = o.fresh ? undefined : TrainingRun.unfinished(runs, target);
+  const going = o.fresh && main ? undefined : TrainingRun.unfinished(runs, target);
+  if (going) sameSettings(going, o);
   const planOf = (steps: number): Plan => [{ step: 0, total: Math.max(1, Math.round(steps)) }];
   return (
     going ??
@@ -177,8 +208,28 @@ export function openRun(
       preset: avatar.info.preset,
       plan: o.steps === undefined ? { vae: [], body: [] } : { vae: planOf(o.steps / 3), body: planOf(o.steps) },
       minutes: o.minutes ?? null,
+      from: o.from,
+      recipe: o.recipe,
+      rank: o.rank,
       seed,
       finished: false,
     })
   );
+}
+
+/** A run goes on as it was begun. @throws {AnchorError} `OPTION` naming what differs */
+export function sameSettings(run: TrainingRun, { from, recipe, rank }: { from: string; recipe: Recipe; rank: number | null }): void {
+  const begun = run.config;
+  const changed = (Object.keys(recipe) as (keyof Recipe)[]).filter((k) => begun.recipe[k] !== recipe[k]);
+  const differences = [
+    ...(begun.from === from ? [] : [`from ${begun.from}, not ${from}`]),
+    ...(begun.rank === rank ? [] : [begun.rank === null ? "without an adapter" : `with an adapter of rank ${begun.rank}`]),
+    ...changed.map((k) => `with ${k} ${begun.recipe[k]}, not ${recipe[k]}`),
+  ];
+  if (differences.length > 0)
+    throw new AnchorError(
+      "OPTION",
+      `${run.folder}: this run was begun ${differences.join(" and ")}: go on with the same settings, or start over with --fresh`,
+      { misuse: true },
+    );
 }

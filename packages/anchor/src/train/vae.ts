@@ -1,10 +1,11 @@
-/** Training the mini preset's own VAE on the avatar's frames. */
-import { avgPool2d, cat, l1Loss, type Generator, type Tensor } from "@make-your-anchor/torch";
+/** Training the mini preset's own VAE, or a base's decoder, on the avatar's frames. */
+import { avgPool2d, cat, l1Loss, noGrad, type Generator, type Tensor } from "@make-your-anchor/torch";
 import { samplePosterior, type AutoencoderKL } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
-import type { Preset } from "../presets.ts";
+import type { Training } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
+import type { Processes } from "./processes.ts";
 import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 
 /**
@@ -22,6 +23,9 @@ export interface VaeTraining extends WorkOptions {
   seconds: number;
   onPlanned?: (plan: Plan) => void;
   resume?: Checkpoint;
+  /** Trains the decoder alone: latents stay what a base's UNet knows. */
+  decoderOnly: boolean;
+  processes: Processes;
 }
 
 /** Where a pixel changes over the clip: crops are drawn there more often, the still background needs few. `[H·W]` ≥ 0. */
@@ -59,8 +63,8 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
   return loss.add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
 }
 
-/** Trains the VAE; afterwards its scaling factor gives latents of unit variance. */
-export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: Preset["training"], o: VaeTraining): Promise<void> {
+/** Trains the VAE, or its decoder. */
+export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: NonNullable<Training["vae"]>, o: VaeTraining): Promise<void> {
   const map = motionMap(frames);
   const size = frames.size;
   const side = Math.min(cropSize, size);
@@ -77,7 +81,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: Preset
     }
   }
   const draw = (g: Generator): Tensor => {
-    const count = t.vaeBatch;
+    const count = t.batch;
     const picks = g.randint(0, frames.length, [count]).data();
     const chances = g.rand([count]).floats();
     const parts = Array.from({ length: count }, (_, b) => {
@@ -89,22 +93,26 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: Preset
     });
     return cat(parts, 0).to(vae.device).to("float32").div(127.5).sub(1);
   };
+  const trained = [...vae.namedParameters("vae.")].filter(([name]) => !o.decoderOnly || /^vae\.(decoder|post_quant_conv)\./.test(name));
+  const { lr, ema } = t;
+  const own = o.processes.slice(t.batch);
+  const share = own.count / t.batch;
   await trainLoop({
     ...o,
     phase: "vae",
-    stage: "training the VAE",
-    parameters: [...vae.namedParameters("vae.")],
-    clipped: vae.parameters(),
-    maxGradNorm: 1,
-    lr: t.vaeLr,
-    weightDecay: 0,
-    emaDecay: t.emaDecay,
+    recipe: { accumulate: 1, lr, weightDecay: 0, schedule: "cosine", warmup: 50, ema, maxGradNorm: 1 },
+    stage: o.decoderOnly ? "training the VAE's decoder" : "training the VAE",
+    parameters: trained,
     seed: 11,
-    gradients: (_, g) =>
-      plainGradients(() => {
-        const x = draw(g);
-        const { mean, logvar } = vae.encode(x);
-        const z = samplePosterior({ mean, logvar: fixedSpread(logvar) }, g.randn(mean.shape).to(vae.device));
+    gradients: (batch) =>
+      share *
+      plainGradients({ ...batch, scale: batch.scale * share }, () => {
+        const { g } = batch;
+        const x = draw(g).narrow(0, own.from, own.count);
+        const encode = () => vae.encode(x);
+        const { mean, logvar } = o.decoderOnly ? noGrad(encode) : encode();
+        const noise = g.randn([t.batch, ...mean.shape.slice(1)]).narrow(0, own.from, own.count);
+        const z = samplePosterior({ mean, logvar: fixedSpread(logvar) }, noise.to(vae.device));
         return vaeLoss(vae.decode(z), x, mean, logvar);
       }),
   });

@@ -21,6 +21,8 @@ export interface BodyBatch {
   context: Tensor;
   /** Condition pictures `[B, 3, H, W]`, values 0..1. */
   condition: Tensor;
+  /** `[B]`: what each sample's error counts; left out, all count 1. */
+  weights?: readonly number[];
 }
 
 export interface HeadBatch extends BodyBatch {
@@ -43,5 +45,10 @@ function denoisingLoss({ unet, controlnet, scheduler }: DenoisingModels, batch: 
   const residuals = controlnet.forward(noisy, t, batch.context, batch.condition);
   const output = unet.forward(further.length > 0 ? cat([noisy, ...further], 1) : noisy, t, batch.context, residuals);
   const target = scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32");
-  return segment([output], ([y]) => mseLoss(y.to("float32"), target));
+  const { weights } = batch;
+  if (!weights) return segment([output], ([y]) => mseLoss(y.to("float32"), target));
+  return segment([output], ([y]) => {
+    const errors = y.to("float32").sub(target).square().flatten(1).mean(1);
+    return errors.mul(fromData(Float32Array.from(weights), [weights.length], { device: errors.device })).mean();
+  });
 }

@@ -27,7 +27,7 @@ export class Conv2d extends Module {
   }
   /** `[B, C, H, W]` → `[B, outChannels, H', W']`. */
   forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight.value, this.bias ? this.bias.value : null, this.stride, this.padding);
+    return conv2d(x, this.weight.adapted(), this.bias ? this.bias.value : null, this.stride, this.padding);
   }
 }
 
@@ -42,7 +42,7 @@ export class Linear extends Module {
   }
   /** `[..., inFeatures]` → `[..., outFeatures]`. */
   forward(x: Tensor): Tensor {
-    return linear(x, this.weight.value, this.bias ? this.bias.value : null);
+    return linear(x, this.weight.adapted(), this.bias ? this.bias.value : null);
   }
 }
 

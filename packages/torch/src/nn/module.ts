@@ -18,6 +18,8 @@ export type Init = (shape: readonly number[], generator: Generator) => Tensor;
 export class Parameter {
   readonly shape: readonly number[];
   readonly init: Init;
+  /** What is added to the value where a layer uses it; see `LowRankAdapter`. */
+  adapter: { delta(): Tensor } | null = null;
   private tensor: Tensor | undefined;
 
   constructor(shape: readonly number[], init: Init) {
@@ -30,6 +32,10 @@ export class Parameter {
   get value(): Tensor {
     if (this.tensor) return this.tensor;
     throw new TorchError("NO_WEIGHTS", "the model has no weights yet: load them (loadStateDict) or start from random ones (initialize)");
+  }
+  /** The value with what an adapter adds to it. */
+  adapted(): Tensor {
+    return this.adapter ? this.value.add(this.adapter.delta()) : this.value;
   }
   /** Takes over `t`; the tensor held before is freed. */
   set(t: Tensor): void {

@@ -1,0 +1,98 @@
+/** A batch of UNet and ControlNet training: what is random about it, and its gradients, whole or sample by sample. */
+import { autocast, backwardCheckpointed, keep, noGrad, scope, segment, type Generator, type Tensor } from "@make-your-anchor/torch";
+import { minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
+import type { Precision } from "../compute.ts";
+import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
+import { plainGradients, type Batch } from "./loop.ts";
+import type { Processes } from "./processes.ts";
+import type { Recipe } from "./recipe.ts";
+import type { Skipped } from "./skipped.ts";
+
+export interface DenoisingTask<Data extends BodyBatch> {
+  recipe: Recipe;
+  scheduler: DDPMScheduler;
+  /** Samples there are, and the seed of their order. */
+  count: number;
+  seed: number;
+  /** Of a sample's latents, `[C, h, w]`. */
+  shape: readonly number[];
+  device: string;
+  precision: Precision;
+  signal?: AbortSignal;
+  skipped: Skipped;
+  processes: Processes;
+  /** Some of the samples, by their places; its tensors go with the batch. Context `[B, M, C]`. */
+  data: (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator) => Promise<Data>;
+  loss: (batch: Data) => Tensor;
+}
+
+/** The loop's `gradients`. Everything random is drawn for the whole batch, in the samples' order, however they are computed. */
+export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<Data>): (batch: Batch) => Promise<number> {
+  const { recipe, scheduler, device } = task;
+  const { batch: size } = recipe;
+  const own = task.processes.slice(size);
+  return async (batch) => {
+    const { g, index, scale } = batch;
+    const places = batchIndices(task.count, size, index, task.seed);
+    const draw = recipe.timesteps === "uniform" ? uniformTimesteps : stratifiedTimesteps;
+    const timesteps = draw(g, size, scheduler.config.num_train_timesteps);
+    using noise = scope(() => keep(offset(g.randn([size, ...task.shape]), g)));
+    const known = recipe.dropAppearance > 0 ? scope(() => g.rand([size]).floats()).map((u) => (u < recipe.dropAppearance ? 0 : 1)) : null;
+    const weights = recipe.minSnr > 0 ? minSnrWeights(scheduler, timesteps, recipe.minSnr) : undefined;
+    const part = async (from: number, count: number): Promise<Data> => {
+      using ofPart = noGrad(() => noise.narrow(0, from, count));
+      const range = (x: readonly number[]) => x.slice(from, from + count);
+      const at = range(timesteps);
+      const data = await task.skipped.with(
+        range(places),
+        task.count,
+        (some) => task.data(some, at.slice(0, some.length), ofPart, g),
+        release,
+      );
+      if (known && known.slice(from, from + count).includes(0)) {
+        const { context } = data;
+        data.context = noGrad(() => context.clone());
+        context.dispose();
+        scope(() =>
+          noGrad(() => {
+            for (let b = 0; b < count; b++) if (known[from + b] === 0) data.context.narrow(0, b, 1).fill_(0);
+          }),
+        );
+      }
+      return { ...data, weights: weights && range(weights) };
+    };
+    const run = (data: Data): Tensor => autocast(device, task.precision, () => task.loss(data));
+    if (!recipe.checkpointing) {
+      const data = await part(own.from, own.count);
+      const share = own.count / size;
+      try {
+        return plainGradients({ ...batch, scale: scale * share }, () => run(data)) * share;
+      } finally {
+        release(data);
+      }
+    }
+    let total = 0;
+    for (let k = own.from; k < own.from + own.count; k++) {
+      task.signal?.throwIfAborted();
+      const data = await part(k, 1);
+      try {
+        // The backward pass runs the segments again, in the same precision.
+        total += batch.compute(() =>
+          autocast(device, task.precision, () => backwardCheckpointed(() => segment([task.loss(data)], ([l]) => l.mul(scale / size)))),
+        );
+      } finally {
+        release(data);
+      }
+    }
+    return total / scale;
+  };
+
+  function offset(noise: Tensor, g: Generator): Tensor {
+    if (recipe.noiseOffset === 0) return noise;
+    return noGrad(() => noise.add(g.randn([size, task.shape[0], 1, 1]).mul(recipe.noiseOffset)));
+  }
+}
+
+function release(data: BodyBatch): void {
+  for (const value of Object.values(data) as unknown[]) if (value instanceof Object && "dispose" in value) (value as Tensor).dispose();
+}

@@ -1,0 +1,46 @@
+/**
+ * Makes the base that ships of one that `anchor pretrain` trained: float16, without the runs.
+ *
+ *   node scripts/pack-base.ts DIR
+ */
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { loadSafetensors, noGrad, saveSafetensors } from "@make-your-anchor/torch";
+import { baseParts, shippedBase } from "../packages/anchor/src/base.ts";
+
+const from = process.argv[2];
+if (!from) {
+  console.error("pack-base: name the folder that anchor pretrain wrote");
+  process.exit(2);
+}
+let bytes = 0;
+for (const part of baseParts) {
+  const [source, target] = [join(resolve(from), part), join(shippedBase, part)];
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  if (part.endsWith("scheduler")) {
+    copyFileSync(join(source, "scheduler_config.json"), join(target, "scheduler_config.json"));
+    continue;
+  }
+  copyFileSync(join(source, "config.json"), join(target, "config.json"));
+  const name = part.endsWith("image_encoder") ? "model.safetensors" : "diffusion_pytorch_model.safetensors";
+  const weights = loadSafetensors(join(source, name));
+  const halves = new Map([...weights].map(([k, t]) => [k, noGrad(() => t.to("float16"))]));
+  saveSafetensors(join(target, name), halves);
+  for (const t of [...weights.values(), ...halves.values()]) t.dispose();
+  bytes += readFileSync(join(target, name)).length;
+}
+// How the weights came about, without the folders of the machine it happened on.
+const runs = Object.fromEntries(
+  ["vae", "denoiser"].map((part) => {
+    const run = JSON.parse(readFileSync(join(from, "runs", part, "config.json"), "utf8"));
+    const steps = run.plan[part === "vae" ? "vae" : "body"].at(-1).total as number;
+    const { minutes, seed, recipe } = run;
+    return [
+      part,
+      { steps, minutes, seed, from: run.from === "nothing" ? "nothing" : "an earlier base", ...(part === "vae" ? {} : { recipe }) },
+    ];
+  }),
+);
+writeFileSync(join(shippedBase, "training.json"), `${JSON.stringify(runs, null, 2)}\n`);
+console.log(`${shippedBase}: ${(bytes / 1e6).toFixed(1)} MB`);
