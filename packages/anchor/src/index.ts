@@ -5,6 +5,7 @@ export { chooseCompute, type Compute, type ComputeOptions, type Precision } from
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
+export { groupFromEnvironment, ProcessGroup, setThreads } from "@make-your-anchor/torch";
 export { threadsOf } from "./train/processes.ts";
 export { trainHead, type HeadTrainResult } from "./train/head.ts";
 export { pretrainFull, type FullPretrainOptions } from "./pretrain/full.ts";

@@ -1,8 +1,7 @@
 /** `--nproc N`: the same command in N processes on this machine, which find one another by the usual variables. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
-import { AnchorError, threadsOf } from "@make-your-anchor/anchor";
-import { groupFromEnvironment, ProcessGroup, setThreads } from "@make-your-anchor/torch";
+import { AnchorError, groupFromEnvironment, ProcessGroup, setThreads, threadsOf } from "@make-your-anchor/anchor";
 
 export interface Joined {
   /** Undefined: this process is alone. */
