@@ -54,6 +54,10 @@ test(
       using m = Model.fromPretrained(join(whole, "denoiser", Model === ControlNetModel ? "controlnet" : "unet"));
       expect(m.parameterCount).toBeGreaterThan(1e6);
     }
+    // It goes on from there, with the same VAE and other people.
+    const further = join(folder, "further");
+    await pretrain(further, { part: "denoiser", steps: 1, people: 4, from: whole, firstPerson: 4 });
+    expect(weights(further).equals(weights(whole))).toBe(true);
     using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));
     expect(encoder.config.hidden_size).toBe(96);
   },

@@ -5,7 +5,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AutoencoderKL, saveModel } from "@make-your-anchor/diffusion";
-import { startFromBase } from "../base.ts";
+import { baseFolder, startFromBase } from "../base.ts";
 import { chooseCompute, type ComputeOptions } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 import { makeFolder, replaceFolder } from "../files.ts";
@@ -38,7 +38,7 @@ export interface PretrainOptions extends WorkOptions, ComputeOptions {
   data?: readonly string[];
   /** The first of them, counted from 0: a base that is trained on wants new ones. Default 0. The same for a run that goes on. */
   firstPerson?: number;
-  /** A base whose weights it starts from, instead of from nothing. */
+  /** "base" (the one that ships) or the folder of one, whose weights it starts from instead of from nothing; the denoiser then takes its VAE too. */
   from?: string;
   /** Starts the part over instead of going on with it. */
   fresh?: boolean;
@@ -69,11 +69,15 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
   checkAmount("steps", o.steps);
   const { device, precision } = chooseCompute(o, "training");
   const { part } = o;
-  if (part === "denoiser" && !existsSync(join(folder, "vae", "config.json")))
+  const from = o.from === undefined ? undefined : baseFolder(o.from);
+  const hasVae = existsSync(join(folder, "vae", "config.json"));
+  if (part === "denoiser" && from === undefined && !hasVae)
     throw new AnchorError("NO_VAE", `${folder}/vae: not there yet: run "anchor pretrain vae" into this folder first`, { misuse: true });
-  const { unet, controlnet, vae, encoder } = o.from === undefined ? startFromNothing(presets.mini.head.models!) : startFromBase(o.from);
+  const { unet, controlnet, vae, encoder } = from === undefined ? startFromNothing(presets.mini.head.models!) : startFromBase(from);
   try {
     makeFolder(folder);
+    // A denoiser that goes on keeps the VAE whose latents it knows.
+    if (part === "denoiser" && !hasVae) saveModel(join(folder, "vae"), vae, modelConfig(vae));
     const runFolder = join(folder, "runs", part);
     if (o.fresh) rmSync(runFolder, { recursive: true, force: true });
     const fixed: Plan = o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }];
@@ -122,7 +126,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     const crowd = { work, people: o.people, first: o.firstPerson ?? 0, source };
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     if (part === "vae") {
-      await pretrainVae(vae, { loop, ...crowd, fromNothing: o.from === undefined });
+      await pretrainVae(vae, { loop, ...crowd, fromNothing: from === undefined });
       replaceWith(part, (fresh) => saveModel(fresh, vae, modelConfig(vae)));
     } else {
       using base = AutoencoderKL.fromPretrained(join(folder, "vae"), { device });

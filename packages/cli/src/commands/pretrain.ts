@@ -12,7 +12,7 @@ export function addPretrain(program: Command): void {
     .option("--out <folder>", "where the models go", "base")
     .option("--minutes <m>", "about how long (default 60)", Number)
     .option("--steps <n>", "how many steps instead", Number)
-    .option("--from <folder>", "a base whose weights it starts from instead of from nothing")
+    .option("--from <folder>", '"base" (the one that ships) or a folder, whose weights it starts from')
     .option(
       "--data <path...>",
       "train on these instead: folders of avatars, or lists in the original's layout (body_train.json, head_train.json)",
@@ -42,7 +42,7 @@ export function addPretrain(program: Command): void {
         run(o, async (c) => {
           const { AnchorError, pretrain, pretrainFull } = await import("@make-your-anchor/anchor");
           const data = o.data?.map((d) => c.path(d));
-          const from = o.from && c.path(o.from);
+          const from = o.from === undefined || o.from === "base" ? o.from : c.path(o.from);
           const shared = {
             minutes: o.minutes,
             steps: o.steps,
