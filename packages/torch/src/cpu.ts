@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 
 /**
  * OpenBLAS picks its kernels by the processor's model number, and one that is newer than itself gets those of 2004: Debian's 0.3.21 computes at
- * half the speed on a Xeon of 2023 (measured: docs/design/speed.md). What the processor can do tells better.
+ * half the speed on a Xeon of 2023 (measured: docs/design/engine.md). What the processor can do tells better.
  * @param flags of /proc/cpuinfo, between spaces
  * @returns a name for OPENBLAS_CORETYPE; undefined: let OpenBLAS choose
  */

@@ -58,8 +58,8 @@ function load(): Native {
   // beside one busy process (measured: docs/design/engine.md); passive waiting costs a tenth and holds up under load.
   process.env.OMP_WAIT_POLICY ??= "passive";
   process.env.GOMP_SPINCOUNT ??= "20000";
-  const core = openBlasCore(processorFlags());
-  if (core) process.env.OPENBLAS_CORETYPE ??= core;
+  const core = process.env.OPENBLAS_CORETYPE ?? openBlasCore(processorFlags());
+  if (core) process.env.OPENBLAS_CORETYPE = core;
   if (!existsSync(addonPath)) {
     throw new TorchError(
       "ADDON_MISSING",

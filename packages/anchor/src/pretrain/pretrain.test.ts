@@ -58,6 +58,10 @@ test(
     const further = join(folder, "further");
     await pretrain(further, { part: "denoiser", steps: 1, people: 4, from: whole, firstPerson: 4 });
     expect(weights(further).equals(weights(whole))).toBe(true);
+    await pretrain(broken, { part: "vae", steps: 1, people: 4, fresh: true });
+    await expect(pretrain(broken, { part: "denoiser", steps: 1, people: 4, from: whole })).rejects.toThrow(
+      /vae: expected the VAE of .*, got another/,
+    );
     using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));
     expect(encoder.config.hidden_size).toBe(96);
   },

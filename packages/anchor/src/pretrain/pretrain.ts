@@ -60,7 +60,7 @@ const frames = { vae: 3, denoiser: 8 } as const;
 /**
  * Pre-trains a part; interrupted, the same call goes on where it stopped. The denoiser needs the VAE's folder.
  * @param folder made where it is not there
- * @throws {AnchorError} `NO_VAE`, or `FINISHED` where the part was trained to its end
+ * @throws {AnchorError} `NO_VAE`, `OTHER_VAE` where it is not the one that `from` knows, or `FINISHED` where the part was trained to its end
  */
 export async function pretrain(folder: string, o: PretrainOptions): Promise<PretrainResult> {
   const started = performance.now();
@@ -130,6 +130,12 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
       replaceWith(part, (fresh) => saveModel(fresh, vae, modelConfig(vae)));
     } else {
       using base = AutoencoderKL.fromPretrained(join(folder, "vae"), { device });
+      if (from !== undefined && base.config.scaling_factor !== vae.config.scaling_factor)
+        throw new AnchorError(
+          "OTHER_VAE",
+          `${folder}/vae: expected the VAE of ${from}, whose latents that denoiser knows, got another: name an empty --out, or leave out --from`,
+          { misuse: true },
+        );
       const scheduler = await pretrainDenoiser({ unet, controlnet, vae: base, encoder }, { loop, precision, ...crowd });
       replaceWith(part, (fresh) => {
         saveModel(join(fresh, "unet"), unet, modelConfig(unet));

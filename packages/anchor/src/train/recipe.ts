@@ -1,5 +1,6 @@
 /** How weights are trained: everything about a training but what is trained on. */
 import { z } from "zod";
+import { cosine } from "@make-your-anchor/torch";
 import type { Training } from "../presets.ts";
 import { AnchorError } from "../errors.ts";
 
@@ -99,7 +100,6 @@ export function rateAt(r: Pick<Recipe, "schedule" | "warmup">, step: number, tot
   const rise = r.warmup > 0 ? Math.min(1, (step + 1) / r.warmup) : 1;
   if (r.schedule === "constant" || total === null) return rise;
   const start = Math.min(r.warmup, 0.03 * total); // a short run is not all warm-up
-  const x = Math.min(1, Math.max(0, (step - start) / Math.max(1, total - start)));
-  return rise * (floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * x)));
+  return rise * fall(Math.max(0, (step - start) / Math.max(1, total - start)));
 }
-const floor = 0.03;
+const fall = cosine(0, 0.03);

@@ -220,6 +220,14 @@ export function openRun(
 /** A run goes on as it was begun. @throws {AnchorError} `OPTION` naming what differs */
 export function sameSettings(run: TrainingRun, { from, recipe, rank }: { from: string; recipe: Recipe; rank: number | null }): void {
   const begun = run.config;
+  if (!begun.recipe)
+    throw new AnchorError(
+      "OPTION",
+      `${run.folder}: this run was begun by an earlier version, which kept no recipe: start over with --fresh`,
+      {
+        misuse: true,
+      },
+    );
   const changed = (Object.keys(recipe) as (keyof Recipe)[]).filter((k) => begun.recipe[k] !== recipe[k]);
   const differences = [
     ...(begun.from === from ? [] : [`from ${begun.from}, not ${from}`]),
