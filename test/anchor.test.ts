@@ -29,7 +29,7 @@ const ffmpeg = (...args: string[]) => {
 };
 
 beforeAll(() => {
-  const { code, out, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8", "--json"]);
+  const { code, out, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8", "--no-face", "--json"]);
   expect(code, err).toBe(0);
   expect(JSON.parse(out).video).toBe(join(demo, "video.mp4"));
   expect(err).toMatch(/training the body model: \d+\/6/);
@@ -51,10 +51,19 @@ describe("demo", () => {
   });
   it("a second run keeps everything and takes no time to train", () => {
     const before = readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"));
-    const { code, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8"]);
+    const { code, err } = anchor(["demo", "--clip-seconds", "1.6", "--steps", "6", "--seconds", "0.8", "--no-face"]);
     expect(code, err).toBe(0);
     expect(err).not.toMatch(/training/);
     expect(readFileSync(join(demo, "presenter", "body", "unet", "diffusion_pytorch_model.safetensors"))).toEqual(before);
+  });
+  it("learns the head too where that is not left out, and paints the face with it", () => {
+    cpSync(demo, join(home, "faced"), { recursive: true });
+    const { code, out, err } = anchor(["demo", "--out", "faced", "--steps", "4", "--seconds", "0.8", "--json"]);
+    expect(code, err).toBe(0);
+    expect(err).not.toMatch(/training the body/);
+    expect(err).toMatch(/training the head model: \d+\/4/);
+    expect(existsSync(join(home, "faced", "presenter", "head", "unet", "config.json"))).toBe(true);
+    expect(readFileSync(JSON.parse(out).video)).not.toEqual(readFileSync(join(demo, "video.mp4")));
   });
 });
 

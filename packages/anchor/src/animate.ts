@@ -147,7 +147,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
   }
   motion = resampleMotion(motion, avatar.info.fps);
   if (o.frames !== undefined) motion = sliceMotion(motion, 0, Math.min(motion.frames, o.frames));
-  const renderer = new ConditionRenderer(avatar.info.bodyModel, own.camera!, avatar.info.resolution);
+  const renderer = new ConditionRenderer(avatar.info.bodyModel, own.camera!, avatar.info.resolution, avatar.info.conditionStyle);
   const placed = retarget(renderer, motion, own);
   const hash = createHash("sha256");
   for (const a of [

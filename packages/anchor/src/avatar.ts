@@ -2,6 +2,7 @@
 import { existsSync, statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { z } from "zod";
+import { conditionStyles } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { frameName, readJson, writeJson } from "./files.ts";
 
@@ -19,6 +20,8 @@ export const avatarSchema = z.object({
   /** Frames in which the person was not to be seen, or their face was not: never learnt from as such. Left out: everything was seen. */
   unseen: z.object({ person: z.array(z.number().int()), face: z.array(z.number().int()) }).optional(),
   bodyModel: z.string(),
+  /** How the condition frames show the mesh. */
+  conditionStyle: z.enum(conditionStyles).default("shaded"),
   clip: z.object({
     source: z.string(),
     /** Part of the picture the avatar lives in, pixels of the source. */

@@ -1,19 +1,28 @@
-/** Condition frames: the posed mesh, shaded, on black. */
-import { Poser, Rasteriser, type Motion, type MotionCamera, type RasterOptions } from "@make-your-anchor/body";
+/** Condition frames: the posed mesh on black. */
+import { Poser, Rasteriser, surfaceShader, type Motion, type MotionCamera, type RasterOptions, type Shader } from "@make-your-anchor/body";
 import type { RgbImage } from "@make-your-anchor/media";
 import { bodyModel } from "./body-models.ts";
+
+/**
+ * How condition frames show the mesh: "shaded", lit and of one colour, as the original's and as published weights know it; "surface", every
+ * place of the body in a colour of its own.
+ */
+export const conditionStyles = ["shaded", "surface"] as const;
+export type ConditionStyle = (typeof conditionStyles)[number];
 
 /** Draws a motion's frames with a body model, seen by a camera, at a size of its own. */
 export class ConditionRenderer {
   private readonly poser: Poser;
   private readonly raster: Rasteriser;
+  private readonly shader: Shader | undefined;
   /** At this renderer's size. */
   readonly camera: MotionCamera;
 
-  constructor(bodyModelName: string, camera: MotionCamera, size: number) {
+  constructor(bodyModelName: string, camera: MotionCamera, size: number, style: ConditionStyle = "shaded") {
     const data = bodyModel(bodyModelName);
     this.poser = new Poser(data);
     this.raster = new Rasteriser(data.faces);
+    this.shader = style === "surface" ? surfaceShader(data) : undefined;
     const scale = size / Math.max(camera.width, camera.height);
     this.camera = {
       ...camera,
@@ -25,7 +34,7 @@ export class ConditionRenderer {
     };
   }
   render(motion: Motion, frame: number, options: RasterOptions & { betas?: Float32Array } = {}): RgbImage {
-    return this.raster.render(this.poser.pose(motion, frame, options.betas).vertices, this.camera, options);
+    return this.raster.render(this.poser.pose(motion, frame, options.betas).vertices, this.camera, { shader: this.shader, ...options });
   }
   joints(motion: Motion, frame: number, betas?: Float32Array): Float32Array {
     return this.poser.pose(motion, frame, betas).joints;

@@ -5,7 +5,7 @@ import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anch
 import { BodyError, fitMotion, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
-import { ConditionRenderer } from "./conditions.ts";
+import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, readJson, writeJson } from "./files.ts";
 import { observeClip, observedSize, type Observation } from "./observe.ts";
@@ -19,6 +19,8 @@ export interface CreateOptions extends WorkOptions {
   bodyModel?: string;
   /** A motion file of exactly this clip, with its camera, instead of fitting the body: the whole picture is the avatar's. */
   motion?: string;
+  /** How condition frames show the mesh; default the preset's. Published weights know "shaded" alone. */
+  conditionStyle?: ConditionStyle;
   /** Replaces an avatar of that name. */
   force?: boolean;
 }
@@ -55,6 +57,9 @@ const nullable = (s: { median: number; p95: number }) => ({
  */
 export async function createAvatar(folder: string, o: CreateOptions): Promise<Avatar> {
   const preset = presets[o.preset ?? "mini"];
+  const style = o.conditionStyle ?? preset.conditionStyle;
+  if (!conditionStyles.includes(style))
+    throw new AnchorError("OPTION", `conditionStyle: expected ${conditionStyles.join(" or ")}, got "${String(style)}"`, { misuse: true });
   const modelName = o.bodyModel && o.bodyModel !== "mannequin" ? resolve(o.bodyModel) : "mannequin";
   if (Avatar.exists(folder) && !o.force) {
     throw new AnchorError("EXISTS", `${folder}: there is an avatar already: choose another name, or replace it with --force`, {
@@ -76,9 +81,9 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   const fitted =
     found && found.preset === preset.name && found.bodyModel === modelName && existsSync(`${work}/motion.npz`) ? found : undefined;
   if (!observed && !fitted) rmSync(work, { recursive: true, force: true });
-  else if (!fitted) rmSync(`${work}/conditions`, { recursive: true, force: true }); // drawn from another fit
+  else if (fitted?.info.conditionStyle !== style) rmSync(`${work}/conditions`, { recursive: true, force: true }); // of another fit or style
   try {
-    return await finish(fitted?.info ?? (await observeAndFit()));
+    return await finish(fitted ? { ...fitted.info, conditionStyle: style } : await observeAndFit());
   } catch (error) {
     // A clip that cannot become an avatar leaves nothing; what an interruption finished is kept.
     if (error instanceof BodyError || (!existsSync(observedPath) && !existsSync(fittedPath)))
@@ -101,6 +106,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
       heldOutFrom: Math.max(1, Math.min(frames - 1, Math.round(frames * (1 - heldOutShare)))),
       unseen,
       bodyModel: modelName,
+      conditionStyle: style,
       clip: { source, crop, hasAudio: info.hasAudio },
       fit: { body: nullable(report.body), hands: nullable(report.hands), face: nullable(report.face), bridged: report.bridged },
       tool: toolVersion,
@@ -148,7 +154,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     const avatar = new Avatar(work, { ...info, created: new Date().toISOString() });
     const motion = loadMotion(avatar.motionPath);
     makeFolder(avatar.path("conditions"));
-    const renderer = new ConditionRenderer(modelName, motion.camera!, preset.resolution);
+    const renderer = new ConditionRenderer(modelName, motion.camera!, preset.resolution, info.conditionStyle);
     try {
       let i = 0;
       const size = preset.resolution;

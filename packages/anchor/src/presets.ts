@@ -1,4 +1,5 @@
 /** The two sizes of the system. */
+import type { ConditionStyle } from "./conditions.ts";
 import { referenceRecipe, type Recipe } from "./train/recipe.ts";
 import type { AutoencoderKLConfig, ClipVisionConfig, ControlNetConfig, SchedulerConfig, UNetConfig } from "@make-your-anchor/diffusion";
 
@@ -8,6 +9,8 @@ export interface Preset {
   name: PresetName;
   /** Side of the square frames, pixels. */
   resolution: number;
+  /** What `create` draws; published weights know the original's alone. */
+  conditionStyle: ConditionStyle;
   /** Configs of the parts made here; null: published weights are needed. */
   models: {
     unet: Partial<UNetConfig>;
@@ -74,6 +77,7 @@ const miniTraining: Training = {
     minSnr: 0,
     noiseOffset: 0,
     dropAppearance: 0,
+    background: 0.3,
     checkpointing: false,
   },
   tuningLr: 5e-4,
@@ -88,6 +92,7 @@ export const presets: Record<PresetName, Preset> = {
   mini: {
     name: "mini",
     resolution: 128,
+    conditionStyle: "surface",
     models: {
       unet: { ...miniBlocks, ...miniUp, in_channels: 8 },
       controlnet: miniControlNet,
@@ -119,6 +124,7 @@ export const presets: Record<PresetName, Preset> = {
   sd15: {
     name: "sd15",
     resolution: 512,
+    conditionStyle: "shaded",
     models: null,
     scheduler: {},
     sampling: { steps: 20, guidanceScale: 7.5, controlnetConditioningScale: 2, windowSize: 16, windowOverlap: 4, aliased: true, seed: 42 },

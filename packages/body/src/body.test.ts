@@ -21,6 +21,8 @@ import {
   resampleMotion,
   saveMotion,
   shapeNames,
+  surfaceColours,
+  surfaceShader,
   toByte,
   toTalkshow,
   writeNpz,
@@ -165,6 +167,46 @@ describe("rasteriser", () => {
     const background = new Uint8Array(16 * 16 * 3).fill(50);
     expect(new Rasteriser(towards).render(square, camera, { background }).data[0]).toBe(50);
     expect(background.every((x) => x === 50)).toBe(true);
+  });
+  it("surface colours tell head, hands and trunk apart, and places on them", () => {
+    const data = mannequin();
+    const colours = surfaceColours(data);
+    expect(colours.every((c) => c >= 0.09 && c <= 1.001)).toBe(true);
+    const at = (joint: string) => {
+      // The vertex that most belongs to a joint.
+      const j = jointIndex(joint as never);
+      let best = 0;
+      for (let v = 1; v * 3 < colours.length; v++) if (data.weights[v * jointCount + j] > data.weights[best * jointCount + j]) best = v;
+      return Array.from(colours.subarray(3 * best, 3 * best + 3));
+    };
+    const [chest, head, left, right, leftTip] = ["spine3", "head", "left_wrist", "right_wrist", "left_middle3"].map(at);
+    const apart = (a: number[], b: number[]) => Math.max(...a.map((x, c) => Math.abs(x - b[c])));
+    for (const [a, b] of [
+      [chest, head],
+      [chest, left],
+      [chest, right],
+      [head, left],
+      [left, right],
+      [left, leftTip],
+    ])
+      expect(apart(a, b)).toBeGreaterThan(0.1);
+
+    const motion = emptyMotion(1, 25);
+    motion.globalOrient.set([Math.PI, 0, 0]);
+    using poser = new Poser(data);
+    const { vertices } = poser.pose(motion, 0);
+    const view = { width: 64, height: 64, focal: 1000, cx: 32, cy: 32, transl: [0, 0.4, 25] as const };
+    const raster = new Rasteriser(data.faces);
+    const drawn = raster.render(vertices, view, { shader: surfaceShader(data) });
+    expect(raster.render(vertices, view, { shader: surfaceShader(data) }).data).toEqual(drawn.data);
+    const plain = raster.render(vertices, view).data;
+    let seen = 0;
+    for (let p = 0; p < plain.length; p += 3) {
+      const lit = (d: Uint8Array) => d[p] + d[p + 1] + d[p + 2] > 0;
+      expect(lit(drawn.data)).toBe(lit(plain));
+      if (lit(plain)) seen++;
+    }
+    expect(seen).toBeGreaterThan(100);
   });
   it("the original's ambient light on its sky blue is (85, 108, 112)", () => {
     expect([0.3, 0.5, 0.55].map((x) => toByte(x * 0.3))).toEqual([85, 108, 112]);

@@ -17,6 +17,7 @@ const flags: readonly (readonly [string, string, keyof RecipeOptions])[] = [
   ["--min-snr <gamma>", "min-SNR weighting; 5 is usual, 0 none", "minSnr"],
   ["--noise-offset <share>", "0.1 is usual, 0 none", "noiseOffset"],
   ["--drop-appearance <share>", "of samples, so that guidance knows its other branch", "dropAppearance"],
+  ["--background <share>", "what a place away from the mesh counts in the loss, against 1 near it", "background"],
   ["--checkpointing", "one sample at a time, activations computed twice: slower, in far less memory", "checkpointing"],
 ];
 const words = new Set<string>(["recipe", "schedule", "clip", "timesteps"]);

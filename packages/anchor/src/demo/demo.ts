@@ -14,16 +14,19 @@ import type { WorkOptions } from "../progress.ts";
 import { retarget } from "../retarget.ts";
 import { writeSheet } from "../sheet.ts";
 import { trainBody } from "../train/body.ts";
+import { trainHead } from "../train/head.ts";
 import { Presenter, presenterCamera } from "./presenter.ts";
 import { speechMotion, speechSound } from "../people/speech-motion.ts";
 
 export interface DemoOptions extends WorkOptions {
   /** Length of the clip that is learnt from. Default 24. */
   clipSeconds?: number;
-  /** Training time. Default 7. */
+  /** Training time, body and head together. Default 7. */
   minutes?: number;
-  /** Training steps instead. */
+  /** Training steps of each instead. */
   steps?: number;
+  /** Whether the head model is trained too, for a third of the time, and the face painted by it. Default true. */
+  face?: boolean;
   /** Length of the new performance. Default 5. */
   seconds?: number;
 }
@@ -40,6 +43,8 @@ export interface DemoResult {
 
 const fps = 25;
 const filmedSize = 256;
+/** Share of the training time that is the head's. */
+const headShare = 1 / 3;
 
 /** Films the presenter: an mp4 with sound, frame by frame. */
 async function film(path: string, seconds: number, seed: number, o: WorkOptions): Promise<void> {
@@ -89,13 +94,15 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
   if (!Avatar.exists(avatarFolder))
     await createAvatar(avatarFolder, { clip, motion: motionPath, onProgress: o.onProgress, signal: o.signal });
   const avatar = Avatar.open(avatarFolder);
-  if (!avatar.trained)
-    await trainBody(avatar, {
-      minutes: o.steps ? undefined : (o.minutes ?? 7),
-      steps: o.steps,
-      onProgress: o.onProgress,
-      signal: o.signal,
-    });
+  const face = o.face ?? true;
+  const training = (share: number) => ({
+    minutes: o.steps ? undefined : (o.minutes ?? 7) * share,
+    steps: o.steps,
+    onProgress: o.onProgress,
+    signal: o.signal,
+  });
+  if (!avatar.trained) await trainBody(avatar, training(face ? 1 - headShare : 1));
+  if (face && !avatar.headTrained) await trainHead(avatar, training(headShare));
 
   // A speech it never gave, by the same body.
   const unseen = speechMotion(o.seconds ?? 5, fps, 2);
@@ -105,12 +112,12 @@ export async function runDemo(folder: string, o: DemoOptions = {}): Promise<Demo
   saveMotion(speech, unseen);
   writeFileSync(sound, speechSound(unseen, 2));
   const video = join(folder, "video.mp4");
-  const result = await animate(avatar, { motion: speech, audio: sound, out: video, onProgress: o.onProgress, signal: o.signal });
+  const result = await animate(avatar, { motion: speech, audio: sound, out: video, face, onProgress: o.onProgress, signal: o.signal });
 
   // Beside the presenter really giving that speech, where the animation placed it.
   const presenter = new Presenter(filmedSize);
   const size = avatar.info.resolution;
-  const renderer = new ConditionRenderer(avatar.info.bodyModel, camera, size);
+  const renderer = new ConditionRenderer(avatar.info.bodyModel, camera, size, avatar.info.conditionStyle);
   const placed = retarget(renderer, unseen, learnt);
   const rows: RgbImage[][] = [];
   const made: Uint8Array[] = [];

@@ -43,7 +43,7 @@ export const headPath = (avatar: Avatar, kind: (typeof headKinds)[number], frame
 export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promise<HeadsReport> {
   const { head } = presets[avatar.info.preset];
   const { frames, resolution } = avatar.info;
-  const stamp = `${head.resolution} of ${frames} frames, motion ${createHash("sha256").update(readFileSync(avatar.motionPath)).digest("hex")}`;
+  const stamp = `${head.resolution} of ${frames} frames, ${avatar.info.conditionStyle}, motion ${createHash("sha256").update(readFileSync(avatar.motionPath)).digest("hex")}`;
   const path = avatar.path("heads", "heads.json");
   const found = existsSync(path) ? (readJson(path) as HeadsFile) : undefined;
   if (found && found.madeFrom === stamp && (o.faceParser === undefined || o.faceParser === found.parser)) return found;
@@ -54,7 +54,7 @@ export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promis
   for (const kind of headKinds) makeFolder(avatar.path("heads", kind));
   const motion = loadMotion(avatar.motionPath);
   const small = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, resolution);
-  const large = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, head.conditionSize);
+  const large = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, head.conditionSize, avatar.info.conditionStyle);
   const report: HeadsReport = { size: head.resolution, states: {}, frames: [], parser: parserPath };
   const matrices = new Float32Array(frames * 6);
   try {

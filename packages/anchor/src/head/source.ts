@@ -15,9 +15,9 @@ export interface HeadSource {
 
 /** By the mesh and the camera that draws it. `motion` carries the camera; `betas` replace its shape. */
 export function motionHeads(avatar: Avatar, motion: Motion, betas?: Float32Array): HeadSource {
-  const { bodyModel, preset, resolution } = avatar.info;
+  const { bodyModel, conditionStyle, preset, resolution } = avatar.info;
   const small = new ConditionRenderer(bodyModel, motion.camera!, resolution);
-  const large = new ConditionRenderer(bodyModel, motion.camera!, presets[preset].head.conditionSize);
+  const large = new ConditionRenderer(bodyModel, motion.camera!, presets[preset].head.conditionSize, conditionStyle);
   return {
     condition: (i) => large.render(motion, i, { betas }),
     sight: (i) => meshSight(small, motion, i, betas),

@@ -1,5 +1,5 @@
 /** Made-up people before a camera: pictures and the mesh renders that go with them, by seed. Ours alone, no outside pictures. */
-import { Poser, Rasteriser, toByte, type Motion, type MotionCamera } from "@make-your-anchor/body";
+import { Poser, Rasteriser, surfaceShader, toByte, type Motion, type MotionCamera, type Shader } from "@make-your-anchor/body";
 import { gaussianBlur, resizePil, type RgbImage } from "@make-your-anchor/media";
 import { bodyModel } from "../body-models.ts";
 import { randomBackdrop, randomForeground } from "./backdrop.ts";
@@ -77,6 +77,9 @@ function randomRepertoire(d: Dice): ArmPose[] {
   return [...Array.from({ length: 5 + d.below(6) }, () => own(d.pick(gestures))), own(rest), own(d.chance(0.4) ? down : rest)];
 }
 
+/** Conditions are drawn in the style of the mini preset, the one that is trained on made-up people. */
+let plainShader: Shader | undefined;
+
 /** One made-up person in their place, performing. */
 export class Person {
   readonly look: Look;
@@ -146,7 +149,9 @@ export class Person {
     const k = size / this.size;
     const { camera } = this;
     const scaled = { ...camera, width: size, height: size, focal: camera.focal * k, cx: camera.cx * k, cy: camera.cy * k };
-    return this.raster.render(this.plain.pose(this.motion, frame).vertices, scaled);
+    return this.raster.render(this.plain.pose(this.motion, frame).vertices, scaled, {
+      shader: (plainShader ??= surfaceShader(bodyModel("mannequin"))),
+    });
   }
 
   dispose(): void {

@@ -4,7 +4,7 @@
  * channels are a body's UNet, exactly; see `startFromBase`.
  */
 import { autocast, cat, fromData, keep, noGrad, scope, zeros, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { clipPixels, DDPMScheduler, headLoss, type HeadBatch } from "@make-your-anchor/diffusion";
+import { clipPixels, DDPMScheduler, headLoss, meshFocus, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
 import { fromPlanes } from "../dataset.ts";
 import type { StartedModels } from "../models.ts";
@@ -24,12 +24,14 @@ export const pretrainingRecipe = {
   warmup: 100,
   ema: 0.999,
   maxGradNorm: 1,
-  batch: 6,
+  batch: 8,
   /** So that guidance knows both ways. */
   dropAppearance: 0.1,
+  /** Made-up backgrounds cannot be guessed. */
+  background: 0.3,
 } as const;
-/** Heads of a step beside the bodies, which are four times as large, and what their loss counts. */
-const heads = { batch: 3, weight: 0.5 } as const;
+/** Every so many steps are of heads alone, which are a quarter as large: a pass has costs of its own, so few large ones are cheaper. */
+const heads = { every: 4, batch: 16 } as const;
 
 /** Samples of one kind: whole frames, or heads. Made from bytes once, when a person comes. */
 interface Samples {
@@ -111,7 +113,7 @@ export async function pretrainDenoiser(
     {
       source,
       people: people ?? 48,
-      stay: 4,
+      stay: 10,
       first,
       prepare,
       release: ({ body, head }) => {
@@ -137,6 +139,7 @@ export async function pretrainDenoiser(
         0,
       );
     const latents = gather((s) => s.latents);
+    const condition = fromData(conditions, [count, 3, size, size]).to(device).to("float32").div(255);
     const looks = cat(
       picks.map((s) => s.look),
       0,
@@ -148,7 +151,8 @@ export async function pretrainDenoiser(
       noise: g.randn(latents.shape).to(device),
       timesteps: stratifiedTimesteps(g, count, scheduler.config.num_train_timesteps),
       context: encoder.forward(looks.to(device)).lastHiddenState.mul(known),
-      condition: fromData(conditions, [count, 3, size, size]).to(device).to("float32").div(255),
+      condition,
+      focus: meshFocus(condition, latents.size(2), recipe.background),
     };
   };
 
@@ -167,10 +171,11 @@ export async function pretrainDenoiser(
         const bodies = present.map((s) => s.body);
         const faces = present.flatMap((s) => s.head ?? []);
         return plainGradients(batch, () =>
-          autocast(device, precision, () => {
-            const body = headLoss(models, batchOf(bodies, recipe.batch, g));
-            return faces.length === 0 ? body : body.add(headLoss(models, batchOf(faces, heads.batch, g)).mul(heads.weight));
-          }),
+          autocast(device, precision, () =>
+            faces.length > 0 && batch.index % heads.every === heads.every - 1
+              ? headLoss(models, batchOf(faces, heads.batch, g))
+              : headLoss(models, batchOf(bodies, recipe.batch, g)),
+          ),
         );
       },
     });

@@ -24,13 +24,11 @@ import { makeFolder, replaceFolder } from "../files.ts";
 import { embedAppearance, modelConfig, publishedScheduler, type Model } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
-import { denoisingGradients } from "../train/denoising.ts";
+import { trainDenoiser } from "../train/denoiser.ts";
 import { checkAmount, requireMemory } from "../train/limits.ts";
-import { trainLoop } from "../train/loop.ts";
 import { Processes } from "../train/processes.ts";
 import { recipeOf, type RecipeOptions } from "../train/recipe.ts";
 import { sameSettings, TrainingRun } from "../train/run.ts";
-import { GradScaler } from "../train/scaler.ts";
 import { Skipped } from "../train/skipped.ts";
 import { datasetRows, type Row } from "./dataset.ts";
 import type { PretrainResult } from "./pretrain.ts";
@@ -97,7 +95,8 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
   const minutes = o.minutes ?? (o.steps === undefined ? 60 : undefined);
   checkAmount("minutes", minutes);
   checkAmount("steps", o.steps);
-  const { device, precision } = chooseCompute(o, "training");
+  const compute = chooseCompute(o, "training");
+  const { device } = compute;
   const from = o.from ?? "published";
   const recipe = recipeOf(training, false, o);
   const rows = (await datasetRows(o.data, head, o)).filter((r) => (r.mask !== null) === head);
@@ -118,7 +117,7 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
   });
   const appearances = new Cache<Tensor>(4096, (t) => t.dispose());
   try {
-    requireMemory(unet.parameterCount + controlnet.parameterCount, device);
+    requireMemory({ trained: unet.parameterCount + controlnet.parameterCount, frozen: 0 }, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     makeFolder(folder);
     const runFolder = join(folder, "runs", o.part);
@@ -142,7 +141,6 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
     const resume = run.latest();
     run.rewindMetrics(resume);
     const scheduler = new DDPMScheduler(publishedScheduler());
-    const named = [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const models = { unet, controlnet, scheduler };
     const skipped = new Skipped(o.skipBad ?? false);
     const at = (image: RgbImage): RgbImage =>
@@ -208,38 +206,22 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
         for (const p of parts) for (const t of Object.values(p)) t?.dispose();
       }
     };
-    await trainLoop({
+    await trainDenoiser<BodyBatch | HeadBatch>({
       run,
       phase: o.part,
-      recipe,
       stage: `pre-training the ${o.part} model`,
-      parameters: named,
-      clipped: recipe.clip === "controlnet" ? controlnet.parameters() : undefined,
-      scaler: precision === "float16" ? new GradScaler() : undefined,
-      seed: run.config.seed,
-      plan: run.config.plan.body,
       seconds: (run.config.minutes ?? 60) * 60,
       resume,
-      onPlanned: (plan) => {
-        run.config.plan.body = plan.slice();
-        run.save();
-      },
+      compute,
+      models,
+      processes: new Processes(),
+      skipped,
+      count: rows.length,
+      shape: [vae.config.latent_channels, side, side],
+      data,
+      loss: (batch) => ("maskLatents" in batch ? headLoss(models, batch) : bodyLoss(models, batch)),
       onProgress: o.onProgress,
       signal: o.signal,
-      gradients: denoisingGradients<BodyBatch | HeadBatch>({
-        recipe,
-        scheduler,
-        count: rows.length,
-        seed: run.config.seed,
-        shape: [vae.config.latent_channels, side, side],
-        device,
-        precision,
-        signal: o.signal,
-        skipped,
-        processes: new Processes(),
-        data,
-        loss: (batch) => ("maskLatents" in batch ? headLoss(models, batch) : bodyLoss(models, batch)),
-      }),
     });
     const fresh = join(folder, `${o.part}.new`);
     if (existsSync(fresh)) rmSync(fresh, { recursive: true });

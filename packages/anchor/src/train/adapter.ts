@@ -48,6 +48,9 @@ export class PersonAdapter {
     for (const { adapter } of this.parts) adapter.initialize(g).to(device);
     return this;
   }
+  get parameterCount(): number {
+    return this.parts.reduce((sum, { adapter }) => sum + adapter.parameterCount, 0);
+  }
   namedParameters(): [string, Parameter][] {
     return this.parts.flatMap(({ prefix, adapter }) => [...adapter.namedParameters(prefix)]);
   }

@@ -9,14 +9,12 @@ import { loadFrames, PictureSet } from "../dataset.ts";
 import { embedAppearance, embedPrompts, publishedScheduler, saveTrained, type Prompts } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
-import { denoisingGradients } from "./denoising.ts";
+import { trainDenoiser } from "./denoiser.ts";
 import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
-import { trainLoop } from "./loop.ts";
 import { checkAmount, checkCount, requireMemory } from "./limits.ts";
 import { Processes } from "./processes.ts";
 import { recipeOf, type RecipeOptions } from "./recipe.ts";
 import { openRun } from "./run.ts";
-import { GradScaler } from "./scaler.ts";
 import { Skipped } from "./skipped.ts";
 import { adapterRank, PersonAdapter, type AdapterOptions } from "./adapter.ts";
 import { Validation, validationFrames, type Pose } from "./validation.ts";
@@ -70,7 +68,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   checkAmount("steps", o.steps);
   checkCount("validate", o.validate);
   const compute = chooseCompute(o, "training");
-  const { device, precision } = compute;
+  const { device } = compute;
   const processes = new Processes(o.group);
   const skipped = new Skipped(o.skipBad ?? false);
   const ofVae = preset.training.vae;
@@ -89,8 +87,11 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   let adapter: PersonAdapter | null = null;
   try {
     startPeak(compute);
-    if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
+    const count = unet.parameterCount + controlnet.parameterCount;
+    adapter = rank === null ? null : new PersonAdapter({ unet, controlnet }, rank);
+    if (full) requireMemory(adapter ? { trained: adapter.parameterCount, frozen: count } : { trained: count, frozen: 0 }, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
+    adapter?.initialize(device);
     // Only now that everything it needs is here.
     const run = await processes.mainFirst(() =>
       openRun(avatar, "body", { ...o, minutes, from, recipe: recipeOf(preset.training, fromBase, o, rank), rank }, 5, processes.main),
@@ -141,8 +142,6 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     else prompts = { promptEmbeds: appearance };
 
     const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
-    adapter = rank === null ? null : new PersonAdapter({ unet, controlnet }, rank).initialize(device);
-    const named = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const left = Math.max(30, seconds - (performance.now() - started) / 1000);
     const context = appearance;
     const source = latents;
@@ -164,48 +163,32 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
             prompts,
           })
         : undefined;
-    const { busy, overflowed } = await trainLoop({
+    const { busy, overflowed } = await trainDenoiser<BodyBatch>({
       run,
       phase: "body",
-      recipe,
-      processes,
-      // Latents of another VAE would mean nothing to these weights.
-      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
       stage: "training the body model",
-      parameters: named,
-      clipped: recipe.clip === "controlnet" ? (adapter?.ofControlNet() ?? controlnet.parameters()) : undefined,
-      validation: validator,
-      scaler: precision === "float16" ? new GradScaler() : undefined,
-      seed: run.config.seed,
-      plan: run.config.plan.body,
       seconds: left,
       resume,
-      onPlanned: (plan) => {
-        run.config.plan.body = plan.slice();
-        run.save();
-      },
+      compute,
+      models,
+      adapter,
+      validation: validator,
+      // Latents of another VAE would mean nothing to these weights.
+      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
+      processes,
+      skipped,
+      count: frames.length,
+      shape: source.shape,
+      data: async (places, timesteps, noise, g) => ({
+        latents: await source.batch(places, g),
+        noise: scope(() => noGrad(() => keep(noise.to(device).clone()))),
+        timesteps,
+        context: noGrad(() => context.expand([places.length, context.size(1), context.size(2)])),
+        condition: await conditions(places),
+      }),
+      loss: (batch) => bodyLoss(models, { ...batch, condition: batch.condition.to(device).to("float32").div(255) }),
       onProgress: o.onProgress,
       signal: o.signal,
-      gradients: denoisingGradients<BodyBatch>({
-        recipe,
-        scheduler,
-        count: frames.length,
-        seed: run.config.seed,
-        shape: source.shape,
-        device,
-        precision,
-        signal: o.signal,
-        skipped,
-        processes,
-        data: async (places, timesteps, noise, g) => ({
-          latents: await source.batch(places, g),
-          noise: scope(() => noGrad(() => keep(noise.to(device).clone()))),
-          timesteps,
-          context: noGrad(() => context.expand([places.length, context.size(1), context.size(2)])),
-          condition: await conditions(places),
-        }),
-        loss: (batch) => bodyLoss(models, { ...batch, condition: batch.condition.to(device).to("float32").div(255) }),
-      }),
     });
 
     if (processes.main) {

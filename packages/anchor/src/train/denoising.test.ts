@@ -35,7 +35,7 @@ const task = (recipe: Partial<Recipe>, o: Partial<DenoisingTask<BodyBatch>> = {}
     noise: scope(() => keep(noise.clone())),
     timesteps,
     context: fromData(new Float32Array(places.length * 3).fill(1), [places.length, 1, 3]),
-    condition: zeros([places.length, 1]),
+    condition: zeros([places.length, 3, 1, 1]),
   }),
   loss: (b) => {
     const copy = (t: Tensor) => scope(() => keep(t.clone()));
@@ -154,4 +154,47 @@ test("a sample's weight is what its error counts", async () => {
     expect(weighted.item()).toBeCloseTo((2 * each[0] + 0.5 * each[1]) / 2, 5);
     backward(weighted);
   });
+});
+
+test("places near the mesh count more, and every sample as much as before", async () => {
+  const { bodyLoss, meshFocus } = await import("@make-your-anchor/diffusion");
+  scope(() => {
+    // One sample with something drawn in a corner, one with nothing.
+    const condition = zeros([2, 3, 64, 64]);
+    condition.narrow(0, 0, 1).narrow(1, 1, 1).narrow(2, 0, 3).narrow(3, 0, 3).fill_(0.5);
+    const focus = meshFocus(condition, 16, 0.25);
+    expect(focus.shape).toEqual([2, 1, 16, 16]);
+    const [first, second] = [0, 1].map((k) => focus.narrow(0, k, 1).floats());
+    // The place it lies in, and two around.
+    const ratio = (y: number, x: number) => first[y * 16 + x] / first[255];
+    expect([ratio(0, 0), ratio(2, 2), ratio(3, 0), ratio(0, 3)].map((r) => Math.round(r * 100) / 100)).toEqual([4, 4, 1, 1]);
+    expect(first.reduce((a, b) => a + b, 0)).toBeCloseTo(256, 3);
+    expect(second.every((v) => Math.abs(v - 1) < 1e-6)).toBe(true);
+
+    using g = new Generator(3);
+    const scheduler = new DDPMScheduler();
+    const models = { scheduler, controlnet: { forward: () => null }, unet: { forward: (x: Tensor) => x.mul(0) } } as never;
+    const b = {
+      latents: zeros([2, 1, 16, 16]),
+      noise: g.randn([2, 1, 16, 16]),
+      timesteps: [10, 900],
+      context: zeros([2, 1, 1]),
+      condition,
+    };
+    const expected = b.noise.square().mul(focus).mean().item();
+    expect(bodyLoss(models, { ...b, focus }).item()).toBeCloseTo(expected, 5);
+    expect(bodyLoss(models, { ...b, focus, weights: [1, 1] }).item()).toBeCloseTo(expected, 5);
+  });
+});
+
+test("the background's share comes with the batch; at 1 nothing does", async () => {
+  let focus: (Tensor | undefined)[] = [];
+  const loss = (b: BodyBatch) => {
+    focus = [...focus, b.focus && scope(() => keep(b.focus!.clone()))];
+    return b.noise.mean().mul(p.value.sum());
+  };
+  await run(task({ background: 1 }, { loss }));
+  await run(task({ background: 0.3 }, { loss }));
+  expect(focus[0]).toBeUndefined();
+  expect(focus[1]!.shape).toEqual([4, 1, 1, 1]);
 });

@@ -1,6 +1,6 @@
 /** A batch of UNet and ControlNet training: what is random about it, and its gradients, whole or sample by sample. */
 import { autocast, backwardCheckpointed, keep, noGrad, scope, segment, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
+import { meshFocus, minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { plainGradients, type Batch } from "./loop.ts";
@@ -59,7 +59,11 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
           }),
         );
       }
-      return { ...data, weights: weights && range(weights) };
+      const focus =
+        recipe.background === 1
+          ? undefined
+          : scope(() => noGrad(() => keep(meshFocus(data.condition.to(device), data.latents.size(2), recipe.background))));
+      return { ...data, weights: weights && range(weights), focus };
     };
     const run = (data: Data): Tensor => autocast(device, task.precision, () => task.loss(data));
     if (!recipe.checkpointing) {

@@ -11,13 +11,11 @@ import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, ty
 import { embedAppearance, embedPrompts, publishedScheduler, saveTrained, validatedFrames, type Prompts } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { TrainOptions, TrainResult } from "./body.ts";
-import { denoisingGradients } from "./denoising.ts";
+import { trainDenoiser } from "./denoiser.ts";
 import { checkAmount, checkCount, requireMemory } from "./limits.ts";
-import { trainLoop } from "./loop.ts";
 import { Processes } from "./processes.ts";
 import { recipeOf } from "./recipe.ts";
 import { openRun } from "./run.ts";
-import { GradScaler } from "./scaler.ts";
 import { Skipped } from "./skipped.ts";
 import { adapterRank, PersonAdapter } from "./adapter.ts";
 import { Validation, validationFrames, type Pose } from "./validation.ts";
@@ -99,7 +97,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   checkAmount("steps", o.steps);
   checkCount("validate", o.validate);
   const compute = chooseCompute(o, "training");
-  const { device, precision } = compute;
+  const { device } = compute;
   const processes = new Processes(o.group);
   const heads = await processes.mainFirst(() => prepareHeads(avatar, o));
   const skipped = new Skipped(o.skipBad ?? false);
@@ -124,8 +122,11 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   let adapter: PersonAdapter | null = null;
   try {
     startPeak(compute);
-    if (full) requireMemory(unet.parameterCount + controlnet.parameterCount, device);
+    const count = unet.parameterCount + controlnet.parameterCount;
+    adapter = rank === null ? null : new PersonAdapter({ unet, controlnet }, rank);
+    if (full) requireMemory(adapter ? { trained: adapter.parameterCount, frozen: count } : { trained: count, frozen: 0 }, device);
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
+    adapter?.initialize(device);
     const run = await processes.mainFirst(() =>
       openRun(avatar, "head", { ...o, minutes, from, recipe: recipeOf(head.training, fromBase, o, rank), rank }, 6, processes.main),
     );
@@ -164,8 +165,6 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     if (full) encoder.dispose();
 
     const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
-    adapter = rank === null ? null : new PersonAdapter({ unet, controlnet }, rank).initialize(device);
-    const named = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
     const models = { unet, controlnet, scheduler };
     const context = appearance;
     const conditionsOf = (places: readonly number[]) =>
@@ -224,38 +223,25 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
             prompts: prompts ?? { promptEmbeds: context },
           })
         : undefined;
-    const { busy, overflowed } = await trainLoop({
+    const { busy, overflowed } = await trainDenoiser<HeadBatch>({
       run,
       phase: "head",
-      recipe,
-      processes,
-      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
       stage: "training the head model",
-      parameters: named,
-      clipped: recipe.clip === "controlnet" ? (adapter?.ofControlNet() ?? controlnet.parameters()) : undefined,
-      validation: validator,
-      scaler: precision === "float16" ? new GradScaler() : undefined,
-      seed: config.seed,
-      plan: config.plan.body,
       seconds: Math.max(30, seconds - (performance.now() - started) / 1000),
       resume,
-      onPlanned: planned("body"),
+      compute,
+      models,
+      adapter,
+      validation: validator,
+      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
+      processes,
+      skipped,
+      count: frames.length,
+      shape: [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor],
+      data,
+      loss: (batch) => headLoss(models, batch),
       onProgress: o.onProgress,
       signal: o.signal,
-      gradients: denoisingGradients<HeadBatch>({
-        recipe,
-        scheduler,
-        count: frames.length,
-        seed: config.seed,
-        shape: [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor],
-        device,
-        precision,
-        signal: o.signal,
-        skipped,
-        processes,
-        data,
-        loss: (batch) => headLoss(models, batch),
-      }),
     });
 
     if (processes.main) {

@@ -14,6 +14,7 @@ import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
  */
 const pull = 1e-4;
 const spread = -6;
+const detailWeight = 0.5;
 /** Side of the random crops a step looks at: four crops cost what one frame does. */
 const cropSize = 64;
 
@@ -46,7 +47,18 @@ function motionMap(frames: PictureSet): Float32Array {
 /** The log-variance that training draws latents with, in the shape of a learnt one. */
 export const fixedSpread = (logvar: Tensor): Tensor => logvar.detach().mul(0).add(spread);
 
-/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
+/** Size of the Laplacian, averaged over squares of four pixels: how much fine detail is where, whatever its phase. `[B, C, H/4, W/4]`. */
+function detail(t: Tensor): Tensor {
+  const [h, w] = [t.size(2), t.size(3)];
+  const at = (dy: number, dx: number) => t.narrow(2, 1 + dy, h - 2).narrow(3, 1 + dx, w - 2);
+  const laplacian = at(0, 0).mul(4).sub(at(-1, 0)).sub(at(1, 0)).sub(at(0, -1)).sub(at(0, 1));
+  return avgPool2d(laplacian.abs(), 4);
+}
+
+/**
+ * Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), the amount of detail (an error of edges alone
+ * prefers blur to detail in a slightly wrong place), and the pull of the latents.
+ */
 export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
   const edges = (t: Tensor): [Tensor, Tensor] => [
@@ -60,6 +72,7 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
     loss = loss.add(l1Loss(ax, bx).add(l1Loss(ay, by)).mul(0.5));
     [a, b] = [avgPool2d(a, 2), avgPool2d(b, 2)];
   }
+  loss = loss.add(l1Loss(detail(reconstruction), detail(target)).mul(detailWeight));
   return loss.add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
 }
 

@@ -32,7 +32,7 @@ export function addAnimate(program: Command): void {
   addComputeFlags(program.command("animate <name>"))
     .description("let the avatar perform a motion as video; interrupted, the same command goes on")
     .option("--motion <what>", "a motion file (.npz, .npy), another avatar, or a clip")
-    .option("--conditions <folder>", "ready condition pictures instead of a motion")
+    .option("--conditions <folder>", "ready condition pictures instead of a motion, in the style of the avatar's own")
     .option("--out <file>", "the video; default: videos/ in the avatar's folder")
     .option("--audio <file>", "sound under the video; default: that of the clip the motion comes from")
     .option("--fps <n>", "frame rate of ready conditions", Number)

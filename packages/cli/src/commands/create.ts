@@ -1,6 +1,16 @@
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { print, printJson } from "../terminal.ts";
 import { run } from "../run.ts";
+
+interface CreateFlags {
+  clip: string;
+  preset: string;
+  bodyModel?: string;
+  motion?: string;
+  conditionStyle?: "surface" | "shaded";
+  force?: boolean;
+  json?: boolean;
+}
 
 export function addCreate(program: Command): void {
   program
@@ -10,9 +20,15 @@ export function addCreate(program: Command): void {
     .option("--preset <name>", "mini (two CPU cores, no download) or sd15 (the published system)", "mini")
     .option("--body-model <file>", "an SMPL-X .npz instead of the mannequin (its licence: non-commercial research)")
     .option("--motion <file>", "a motion of exactly this clip, with its camera, instead of fitting the body")
+    .addOption(
+      new Option(
+        "--condition-style <how>",
+        "how condition frames show the mesh: surface (every place in a colour of its own; default for mini) or shaded (as the original; default for sd15)",
+      ).choices(["surface", "shaded"]),
+    )
     .option("--force", "replace an avatar of that name")
     .option("--json", "print the result as JSON")
-    .action((name: string, o: { clip: string; preset: string; bodyModel?: string; motion?: string; force?: boolean; json?: boolean }) =>
+    .action((name: string, o: CreateFlags) =>
       run(o, async (c) => {
         const { AnchorError, avatarPath, createAvatar } = await import("@make-your-anchor/anchor");
         if (o.preset !== "mini" && o.preset !== "sd15")
@@ -22,6 +38,7 @@ export function addCreate(program: Command): void {
           preset: o.preset,
           bodyModel: o.bodyModel ? c.path(o.bodyModel) : undefined,
           motion: o.motion ? c.path(o.motion) : undefined,
+          conditionStyle: o.conditionStyle,
           force: o.force,
           onProgress: c.onProgress,
           signal: c.signal,

@@ -8,17 +8,19 @@ export function addDemo(program: Command): void {
     .command("demo")
     .description("the embedded example, start to finish: film a presenter, learn them, let them give a new speech")
     .option("--out <folder>", "where everything goes", "demo")
-    .option("--minutes <m>", "training time", Number)
-    .option("--steps <n>", "training steps instead", Number)
+    .option("--minutes <m>", "training time, body and head together (default 7)", Number)
+    .option("--steps <n>", "training steps of each instead", Number)
+    .option("--no-face", "leave the head model out")
     .option("--seconds <s>", "length of the new speech", Number)
     .option("--clip-seconds <s>", "length of the clip that is learnt from", Number)
     .option("--json", "print the result as JSON")
-    .action((o: { out: string; minutes?: number; steps?: number; seconds?: number; clipSeconds?: number; json?: boolean }) =>
+    .action((o: { out: string; minutes?: number; steps?: number; face: boolean; seconds?: number; clipSeconds?: number; json?: boolean }) =>
       run(o, async (c) => {
         const { runDemo } = await import("@make-your-anchor/anchor/demo");
         const result = await runDemo(join(c.home, o.out), {
           minutes: o.minutes,
           steps: o.steps,
+          face: o.face,
           seconds: o.seconds,
           clipSeconds: o.clipSeconds,
           onProgress: c.onProgress,

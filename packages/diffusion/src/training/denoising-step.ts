@@ -1,5 +1,5 @@
 /** The loss of one training step: the models' answer to noised latents, as the original's `train_body.py` and `train_head.py`. */
-import { cat, fromData, mseLoss, segment, type Tensor } from "@make-your-anchor/torch";
+import { cat, fromData, maxPool2d, mseLoss, segment, type Tensor } from "@make-your-anchor/torch";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet2DConditionModel } from "../models/unet-2d-condition.ts";
 import type { DDPMScheduler } from "../schedulers/ddpm.ts";
@@ -23,6 +23,21 @@ export interface BodyBatch {
   condition: Tensor;
   /** `[B]`: what each sample's error counts; left out, all count 1. */
   weights?: readonly number[];
+  /** `[B, 1, h, w]`: what each place's error counts; left out, all count 1. See `meshFocus`. */
+  focus?: Tensor;
+}
+
+/**
+ * Weights that look at the person: 1 at and near the mesh (hair and clothes reach beyond it), `background` elsewhere, scaled so that each sample's mean is 1.
+ * @param condition `[B, 3, H, W]`, 0 where nothing is drawn
+ * @param size side of the latents, which divides H = W
+ * @returns `[B, 1, size, size]` float32
+ */
+export function meshFocus(condition: Tensor, size: number, background: number): Tensor {
+  const drawn = condition.to("float32").sum([1], true).gt(0).to("float32");
+  const near = maxPool2d(maxPool2d(drawn, condition.size(2) / size), 5, { stride: 1, padding: 2 });
+  const weights = near.mul(1 - background).add(background);
+  return weights.div(weights.mean([1, 2, 3], true).clamp(1e-6, null));
 }
 
 export interface HeadBatch extends BodyBatch {
@@ -45,10 +60,12 @@ function denoisingLoss({ unet, controlnet, scheduler }: DenoisingModels, batch: 
   const residuals = controlnet.forward(noisy, t, batch.context, batch.condition);
   const output = unet.forward(further.length > 0 ? cat([noisy, ...further], 1) : noisy, t, batch.context, residuals);
   const target = scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32");
-  const { weights } = batch;
-  if (!weights) return segment([output], ([y]) => mseLoss(y.to("float32"), target));
+  const { weights, focus } = batch;
+  if (!weights && !focus) return segment([output], ([y]) => mseLoss(y.to("float32"), target));
   return segment([output], ([y]) => {
-    const errors = y.to("float32").sub(target).square().flatten(1).mean(1);
+    const squares = y.to("float32").sub(target).square();
+    const errors = (focus ? squares.mul(focus) : squares).flatten(1).mean(1);
+    if (!weights) return errors.mean();
     return errors.mul(fromData(Float32Array.from(weights), [weights.length], { device: errors.device })).mean();
   });
 }
