@@ -56,9 +56,12 @@ function detail(t: Tensor): Tensor {
 }
 
 /**
- * Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), the amount of detail (an error of edges alone
- * prefers blur to detail in a slightly wrong place), and the pull of the latents.
+ * Error of the amount of detail: one of edges alone prefers blur to detail in a slightly wrong place. For a decoder that draws well already;
+ * one that starts from nothing would draw noise for it.
  */
+const detailLoss = (reconstruction: Tensor, target: Tensor): Tensor => l1Loss(detail(reconstruction), detail(target)).mul(detailWeight);
+
+/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
 export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
   const edges = (t: Tensor): [Tensor, Tensor] => [
@@ -72,7 +75,6 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
     loss = loss.add(l1Loss(ax, bx).add(l1Loss(ay, by)).mul(0.5));
     [a, b] = [avgPool2d(a, 2), avgPool2d(b, 2)];
   }
-  loss = loss.add(l1Loss(detail(reconstruction), detail(target)).mul(detailWeight));
   return loss.add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
 }
 
@@ -126,7 +128,9 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: NonNul
         const { mean, logvar } = o.decoderOnly ? noGrad(encode) : encode();
         const noise = g.randn([t.batch, ...mean.shape.slice(1)]).narrow(0, own.from, own.count);
         const z = samplePosterior({ mean, logvar: fixedSpread(logvar) }, noise.to(vae.device));
-        return vaeLoss(vae.decode(z), x, mean, logvar);
+        const drawn = vae.decode(z);
+        const loss = vaeLoss(drawn, x, mean, logvar);
+        return o.decoderOnly ? loss.add(detailLoss(drawn, x)) : loss;
       }),
   });
 }
