@@ -3,6 +3,7 @@ export type { Progress, WorkOptions } from "./progress.ts";
 export { Avatar, avatarPath, avatarSchema, toolVersion, type AvatarInfo } from "./avatar.ts";
 export { chooseCompute, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 export { presets, type Preset, type PresetName } from "./presets.ts";
+export { conditionStyles, type ConditionStyle } from "./conditions.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
 export { groupFromEnvironment, ProcessGroup, setThreads } from "@make-your-anchor/torch";

@@ -133,10 +133,7 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
       seed: 17,
       finished: false,
     });
-    if (run.config.finished)
-      throw new AnchorError("FINISHED", `${runFolder}: this part is finished: train it again from the start with --fresh`, {
-        misuse: true,
-      });
+    run.requireUnfinished();
     sameSettings(run, { from, recipe, rank: null });
     const resume = run.latest();
     run.rewindMetrics(resume);

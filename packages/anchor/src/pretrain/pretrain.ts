@@ -93,10 +93,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
       seed: 17,
       finished: false,
     });
-    if (run.config.finished)
-      throw new AnchorError("FINISHED", `${runFolder}: this part is finished: train it again from the start with --fresh`, {
-        misuse: true,
-      });
+    run.requireUnfinished();
     const resume = run.latest();
     run.rewindMetrics(resume);
     const loop: SharedSettings = {

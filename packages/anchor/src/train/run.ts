@@ -143,6 +143,13 @@ export class TrainingRun {
     truncateSync(this.metricsPath, length);
   }
 
+  /** @throws {AnchorError} `FINISHED` where the run came to its end */
+  requireUnfinished(): void {
+    if (this.config.finished)
+      throw new AnchorError("FINISHED", `${this.folder}: this part is finished: train it again from the start with --fresh`, {
+        misuse: true,
+      });
+  }
   /** The newest whole checkpoint. */
   latest(): Checkpoint | undefined {
     const root = join(this.folder, "checkpoints");
