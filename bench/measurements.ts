@@ -13,7 +13,7 @@ import {
 } from "@make-your-anchor/torch";
 import { emptyMotion, mannequin, Poser, Rasteriser } from "@make-your-anchor/body";
 import {
-  bodyLoss,
+  denoisingLoss,
   ControlNetModel,
   DDPMScheduler,
   openWeightsFile,
@@ -125,7 +125,7 @@ export const measurements = {
       condition: g.rand([4, 3, 256, 256]).to(device),
     };
     return repeat(o, () => {
-      const loss = autocast(device, dtype as "float32" | "bfloat16", () => bodyLoss({ unet, controlnet, scheduler }, batch));
+      const loss = autocast(device, dtype as "float32" | "bfloat16", () => denoisingLoss({ unet, controlnet, scheduler }, batch));
       backward(loss);
       clipGradNorm(controlnet.parameters(), 1);
       optimizer.step();

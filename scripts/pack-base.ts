@@ -35,10 +35,16 @@ const runs = Object.fromEntries(
   ["vae", "denoiser"].map((part) => {
     const run = JSON.parse(readFileSync(join(from, "runs", part, "config.json"), "utf8"));
     const steps = run.plan[part === "vae" ? "vae" : "body"].at(-1).total as number;
-    const { minutes, seed, recipe } = run;
+    const { minutes, seed, precision, recipe } = run;
     return [
       part,
-      { steps, minutes, seed, from: run.from === "nothing" ? "nothing" : "an earlier base", ...(part === "vae" ? {} : { recipe }) },
+      {
+        steps,
+        minutes,
+        seed,
+        from: run.from === "nothing" ? "nothing" : "an earlier base",
+        ...(part === "vae" ? {} : { precision, recipe }),
+      },
     ];
   }),
 );

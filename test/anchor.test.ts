@@ -230,6 +230,7 @@ describe("resuming", () => {
     for (const [stage, at] of [
       [ofVae, 2],
       ["training the body model", 4],
+      ["finishing the VAE's decoder", 2],
     ] as const) {
       const abort = new AbortController();
       const onProgress = (p: { stage: string; done: number }) => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { backward, backwardCheckpointed, Generator, loadSafetensors, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { bodyLoss, ControlNetModel, DDPMScheduler, UNet2DConditionModel } from "@make-your-anchor/diffusion";
+import { denoisingLoss, ControlNetModel, DDPMScheduler, UNet2DConditionModel } from "@make-your-anchor/diffusion";
 import { animate, Avatar, createAvatar, importWeights, pretrainFull, trainBody, trainHead } from "@make-your-anchor/anchor";
 import { filmPresenter } from "@make-your-anchor/anchor/demo";
 import { catalogue, type Published } from "@make-your-anchor/anchor/hub";
@@ -188,12 +188,12 @@ it("checkpointed gradients of UNet and ControlNet equal the plain ones", () => {
     return out;
   };
   const plain = scope(() => {
-    const loss = bodyLoss({ unet, controlnet, scheduler }, batch);
+    const loss = denoisingLoss({ unet, controlnet, scheduler }, batch);
     backward(loss);
     return loss.item();
   });
   const wanted = take();
-  expect(backwardCheckpointed(() => bodyLoss({ unet, controlnet, scheduler }, batch))).toBeCloseTo(plain, 6);
+  expect(backwardCheckpointed(() => denoisingLoss({ unet, controlnet, scheduler }, batch))).toBeCloseTo(plain, 6);
   for (const [name, got] of take()) {
     const want = wanted.get(name)!;
     const most = want.reduce((m, v) => Math.max(m, Math.abs(v)), 0);

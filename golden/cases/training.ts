@@ -1,7 +1,7 @@
 /** Training: losses, gradient norms, and the weights after a few steps. */
 import { existsSync, readFileSync } from "node:fs";
 import { AdamW, backward, clipGradNorm, loadSafetensors, scope } from "@make-your-anchor/torch";
-import { bodyLoss, ControlNetModel, DDPMScheduler, headLoss, readConfig, UNet2DConditionModel } from "@make-your-anchor/diffusion";
+import { ControlNetModel, DDPMScheduler, denoisingLoss, readConfig, UNet2DConditionModel } from "@make-your-anchor/diffusion";
 import type { GoldenCase } from "../case.ts";
 import { onto, unit } from "./networks.ts";
 
@@ -31,9 +31,8 @@ export function training(g: GoldenCase): void {
         context: at("encoder_hidden_states"),
         condition: unit(g, at("controlnet_cond_u8")),
       };
-      const loss = inpainting
-        ? headLoss(models, { ...batch, maskLatents: at("mask_latents"), maskedImageLatents: at("masked_image_latents") })
-        : bodyLoss(models, batch);
+      const further = inpainting ? { maskLatents: at("mask_latents"), maskedImageLatents: at("masked_image_latents") } : {};
+      const loss = denoisingLoss(models, { ...batch, ...further });
       backward(loss);
       losses.push(loss.item());
     });

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fromData, Generator, noGrad, scope, zeros, cat } from "@make-your-anchor/torch";
-import { shippedBase, startFrom, startFromBase, resolveFrom } from "./base.ts";
+import { shippedBase, startFrom, startFromBase, resolveFrom, unlikeBase } from "./base.ts";
 import { presets } from "./presets.ts";
 
 test("the base that ships is all there, at most 24 MB, and says what it was trained on", () => {
@@ -47,4 +47,13 @@ test("what --from means", () => {
   expect(resolveFrom(presets.sd15, undefined)).toBe("published");
   expect(resolveFrom(presets.sd15, "/stage1")).toBe("/stage1");
   expect(() => resolveFrom(presets.sd15, "nothing")).toThrow(/sd15 preset starts from published weights/);
+});
+
+test("an avatar whose condition frames the base does not know is told so", () => {
+  expect(unlikeBase({ preset: "mini", conditionStyle: "shaded" })).toMatch(
+    /are shaded, but the base knows surface ones.*"anchor create --force"/,
+  );
+  expect(unlikeBase({ preset: "mini", conditionStyle: "surface" })).toBeUndefined();
+  expect(unlikeBase({ preset: "mini", conditionStyle: "shaded" }, "nothing")).toBeUndefined();
+  expect(unlikeBase({ preset: "sd15", conditionStyle: "shaded" })).toBeUndefined();
 });

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sourceOf } from "@make-your-anchor/torch";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
+import type { AvatarInfo } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
 import { startFromNothing, startFromPublished, startHeadFromPublished, type Model, type StartedModels } from "./models.ts";
 import { modelsIn } from "./import.ts";
-import type { Preset } from "./presets.ts";
+import { presets, type Preset } from "./presets.ts";
 
 /** The base that comes with the package; its README.md says what it was trained on. */
 export const shippedBase = fileURLToPath(new URL("../base/mini", import.meta.url));
@@ -50,6 +51,16 @@ export function resolveFrom(preset: Preset, from: string | undefined): string {
     throw new AnchorError("OPTION", `--from nothing: the ${name} preset starts from published weights; leave it out`, { misuse: true });
   if (from !== undefined && from !== "base") return from;
   return models === null ? "published" : "base";
+}
+
+/**
+ * What is to be said before an avatar is trained whose condition frames are not what the base was trained on; undefined where all is well.
+ * @param from of `TrainOptions`
+ */
+export function unlikeBase(info: Pick<AvatarInfo, "preset" | "conditionStyle">, from?: string): string | undefined {
+  const preset = presets[info.preset];
+  if (resolveFrom(preset, from) !== "base" || info.conditionStyle === preset.conditionStyle) return undefined;
+  return `its condition frames are ${info.conditionStyle}, but the base knows ${preset.conditionStyle} ones, so it will learn more slowly; "anchor create --force" makes it anew with those`;
 }
 
 /**

@@ -10,6 +10,16 @@ import { bodyModel } from "./body-models.ts";
 export const conditionStyles = ["shaded", "surface"] as const;
 export type ConditionStyle = (typeof conditionStyles)[number];
 
+/** By body model: the colours take a look at every vertex. */
+const surfaceShaders = new Map<string, Shader>();
+
+function shaderOf(bodyModelName: string, style: ConditionStyle): Shader | undefined {
+  if (style === "shaded") return undefined;
+  let shader = surfaceShaders.get(bodyModelName);
+  if (!shader) surfaceShaders.set(bodyModelName, (shader = surfaceShader(bodyModel(bodyModelName))));
+  return shader;
+}
+
 /** Draws a motion's frames with a body model, seen by a camera, at a size of its own. */
 export class ConditionRenderer {
   private readonly poser: Poser;
@@ -22,7 +32,7 @@ export class ConditionRenderer {
     const data = bodyModel(bodyModelName);
     this.poser = new Poser(data);
     this.raster = new Rasteriser(data.faces);
-    this.shader = style === "surface" ? surfaceShader(data) : undefined;
+    this.shader = shaderOf(bodyModelName, style);
     const scale = size / Math.max(camera.width, camera.height);
     this.camera = {
       ...camera,

@@ -4,6 +4,7 @@ export { Avatar, avatarPath, avatarSchema, toolVersion, type AvatarInfo } from "
 export { chooseCompute, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { conditionStyles, type ConditionStyle } from "./conditions.ts";
+export { unlikeBase } from "./base.ts";
 export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainOptions, type TrainResult } from "./train/body.ts";
 export { groupFromEnvironment, ProcessGroup, setThreads } from "@make-your-anchor/torch";

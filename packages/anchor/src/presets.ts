@@ -45,8 +45,33 @@ export interface Training {
   recipe: Recipe;
   /** Rate where weights start from a base. */
   tuningLr: number;
-  /** How the mini preset's VAE is trained: on crops, for a share of the time; a base's decoder alone, for less. Null: it is published and stays. */
-  vae: { batch: number; lr: number; ema: number; share: number; decoderShare: number } | null;
+  /** Rate of adapters. */
+  adapterLr: number;
+  /** How the mini preset's VAE is trained; null: it is published and stays. */
+  vae: VaeSettings | null;
+}
+
+export interface VaeSettings {
+  /** Crops of a step. */
+  batch: number;
+  lr: number;
+  /** The same where the decoder alone is trained. */
+  decoderLr: number;
+  ema: number;
+  /** Of the time, before UNet and ControlNet. */
+  share: number;
+  /** The same where it comes from a base: its decoder alone is tuned. */
+  decoderShare: number;
+  /** At the end the decoder learns from latents that UNet and ControlNet sample, which are blurrier than encoded frames. */
+  finish: {
+    /** Of the time, the sampling included. */
+    share: number;
+    /** Chance of a sampled latent rather than an encoded frame's. */
+    sampled: number;
+    /** Frames that are sampled: for each minute of training, and at most. */
+    framesPerMinute: number;
+    frames: number;
+  };
 }
 
 const miniBlocks = {
@@ -80,12 +105,26 @@ const miniTraining: Training = {
     background: 0.3,
     checkpointing: false,
   },
-  tuningLr: 5e-4,
-  vae: { batch: 8, lr: 1.5e-3, ema: 0.995, share: 0.25, decoderShare: 0.1 },
+  tuningLr: 2e-3,
+  adapterLr: 2e-3,
+  vae: {
+    batch: 8,
+    lr: 1.5e-3,
+    ema: 0.995,
+    share: 0.2,
+    decoderShare: 0.05,
+    decoderLr: 4e-3,
+    finish: { share: 0.15, sampled: 0.7, framesPerMinute: 10, frames: 96 },
+  },
 };
 
 // The original's; one sample at a time, so that a step fits into a machine's memory.
-const fullTraining: Training = { recipe: { ...referenceRecipe, checkpointing: true }, tuningLr: referenceRecipe.lr, vae: null };
+const fullTraining: Training = {
+  recipe: { ...referenceRecipe, checkpointing: true },
+  tuningLr: referenceRecipe.lr,
+  adapterLr: 4 * referenceRecipe.lr,
+  vae: null,
+};
 
 export const presets: Record<PresetName, Preset> = {
   // The same architecture, shrunk until two CPU cores train it in minutes. What differs and why: docs/design/mini.md.
@@ -106,7 +145,7 @@ export const presets: Record<PresetName, Preset> = {
       steps_offset: 0,
       set_alpha_to_one: true,
     },
-    sampling: { steps: 4, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
+    sampling: { steps: 1, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, aliased: false, seed: 42 },
     head: {
       resolution: 64,
       conditionSize: 256,

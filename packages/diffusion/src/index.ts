@@ -31,6 +31,13 @@ export { UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts
 export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/windows.ts";
 export { type Inpainting, sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
 export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSampling } from "./pipelines/head-pipeline.ts";
-export { bodyLoss, headLoss, meshFocus, type BodyBatch, type DenoisingModels, type HeadBatch } from "./training/denoising-step.ts";
+export {
+  denoisingLoss,
+  meshFocus,
+  predictNoised,
+  type BodyBatch,
+  type DenoisingModels,
+  type HeadBatch,
+} from "./training/denoising-step.ts";
 export { singleFileParts, type SingleFileConfigs, type SingleFilePart, type SingleFileParts } from "./weights/compvis.ts";
 export { loadSingleFile, type SingleFileLoad, type SingleFileModels, type SingleFilePartName } from "./weights/single-file.ts";

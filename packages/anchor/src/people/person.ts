@@ -1,7 +1,8 @@
 /** Made-up people before a camera: pictures and the mesh renders that go with them, by seed. Ours alone, no outside pictures. */
-import { Poser, Rasteriser, surfaceShader, toByte, type Motion, type MotionCamera, type Shader } from "@make-your-anchor/body";
+import { Poser, Rasteriser, toByte, type Motion, type MotionCamera } from "@make-your-anchor/body";
 import { gaussianBlur, resizePil, type RgbImage } from "@make-your-anchor/media";
-import { bodyModel } from "../body-models.ts";
+import { ConditionRenderer } from "../conditions.ts";
+import { presets } from "../presets.ts";
 import { randomBackdrop, randomForeground } from "./backdrop.ts";
 import { dress, type Dressed } from "./dress.ts";
 import { personShader, randomLight, type Light } from "./light.ts";
@@ -77,9 +78,6 @@ function randomRepertoire(d: Dice): ArmPose[] {
   return [...Array.from({ length: 5 + d.below(6) }, () => own(d.pick(gestures))), own(rest), own(d.chance(0.4) ? down : rest)];
 }
 
-/** Conditions are drawn in the style of the mini preset, the one that is trained on made-up people. */
-let plainShader: Shader | undefined;
-
 /** One made-up person in their place, performing. */
 export class Person {
   readonly look: Look;
@@ -95,7 +93,8 @@ export class Person {
   private readonly background: RgbImage;
   private readonly foreground: Uint8Array | null;
   private readonly poser: Poser;
-  private readonly plain: Poser;
+  /** By the side of what they draw. */
+  private readonly conditions = new Map<number, ConditionRenderer>();
   private readonly raster: Rasteriser;
 
   /**
@@ -119,7 +118,6 @@ export class Person {
     this.motion = perform(d, frames, fps, this.look.betas);
     this.motion.camera = this.camera;
     this.poser = new Poser(this.dressed.data);
-    this.plain = new Poser(bodyModel("mannequin"));
     this.raster = new Rasteriser(this.dressed.data.faces);
   }
 
@@ -144,19 +142,19 @@ export class Person {
     return develop(resizePil(image, this.size, this.size, "bilinear"), this.film);
   }
 
-  /** The mesh render that goes with it, `size` pixels a side. */
+  /** The mesh render that goes with it, `size` pixels a side, in the style of the preset that is trained on made-up people. */
   condition(frame: number, size = this.size): RgbImage {
-    const k = size / this.size;
-    const { camera } = this;
-    const scaled = { ...camera, width: size, height: size, focal: camera.focal * k, cx: camera.cx * k, cy: camera.cy * k };
-    return this.raster.render(this.plain.pose(this.motion, frame).vertices, scaled, {
-      shader: (plainShader ??= surfaceShader(bodyModel("mannequin"))),
-    });
+    let renderer = this.conditions.get(size);
+    if (!renderer) {
+      renderer = new ConditionRenderer("mannequin", this.camera, size, presets.mini.conditionStyle);
+      this.conditions.set(size, renderer);
+    }
+    return renderer.render(this.motion, frame);
   }
 
   dispose(): void {
     this.poser.dispose();
-    this.plain.dispose();
+    for (const renderer of this.conditions.values()) renderer.dispose();
   }
   [Symbol.dispose](): void {
     this.dispose();

@@ -4,7 +4,7 @@
  * channels are a body's UNet, exactly; see `startFromBase`.
  */
 import { autocast, cat, fromData, keep, noGrad, scope, zeros, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { clipPixels, DDPMScheduler, headLoss, meshFocus, type HeadBatch } from "@make-your-anchor/diffusion";
+import { clipPixels, DDPMScheduler, denoisingLoss, meshFocus, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
 import { fromPlanes } from "../dataset.ts";
 import type { StartedModels } from "../models.ts";
@@ -172,9 +172,12 @@ export async function pretrainDenoiser(
         const faces = present.flatMap((s) => s.head ?? []);
         return plainGradients(batch, () =>
           autocast(device, precision, () =>
-            faces.length > 0 && batch.index % heads.every === heads.every - 1
-              ? headLoss(models, batchOf(faces, heads.batch, g))
-              : headLoss(models, batchOf(bodies, recipe.batch, g)),
+            denoisingLoss(
+              models,
+              faces.length > 0 && batch.index % heads.every === heads.every - 1
+                ? batchOf(faces, heads.batch, g)
+                : batchOf(bodies, recipe.batch, g),
+            ),
           ),
         );
       },

@@ -5,16 +5,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { cat, fromData, keep, noGrad, scope, type Generator, type Tensor } from "@make-your-anchor/torch";
-import {
-  bodyLoss,
-  DDPMScheduler,
-  headLoss,
-  samplePosterior,
-  saveModel,
-  type BodyBatch,
-  type HeadBatch,
-  type Posterior,
-} from "@make-your-anchor/diffusion";
+import { DDPMScheduler, samplePosterior, saveModel, type BodyBatch, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { readImage, resizePil, toLuma, type RgbImage } from "@make-your-anchor/media";
 import { startFrom } from "../base.ts";
 import { chooseCompute, type ComputeOptions } from "../compute.ts";
@@ -125,10 +116,11 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
     const run = TrainingRun.at(runFolder, {
       target: o.part,
       preset: preset.name,
-      plan: { vae: [], body: o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
+      plan: { vae: [], decoder: [], body: o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
       minutes: minutes ?? null,
       from,
       recipe,
+      precision: compute.precision,
       rank: null,
       seed: 17,
       finished: false,
@@ -216,7 +208,6 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
       count: rows.length,
       shape: [vae.config.latent_channels, side, side],
       data,
-      loss: (batch) => ("maskLatents" in batch ? headLoss(models, batch) : bodyLoss(models, batch)),
       onProgress: o.onProgress,
       signal: o.signal,
     });

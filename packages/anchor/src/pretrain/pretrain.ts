@@ -85,10 +85,11 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     const run = TrainingRun.at(runFolder, {
       target: part,
       preset: "mini",
-      plan: { vae: [], body: [], [key]: fixed },
+      plan: { vae: [], decoder: [], body: [], [key]: fixed },
       minutes: minutes ?? null,
       from: o.from ?? "nothing",
       recipe: { ...presets.mini.training.recipe, ...pretrainingRecipe },
+      precision,
       rank: null,
       seed: 17,
       finished: false,

@@ -1,24 +1,23 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
 import { keep, noGrad, scope, type ProcessGroup, type Tensor } from "@make-your-anchor/torch";
-import { bodyLoss, DDPMScheduler, type BodyBatch } from "@make-your-anchor/diffusion";
+import { DDPMScheduler, type BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
 import { resolveFrom, startFrom } from "../base.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type ComputeOptions, type Precision } from "../compute.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
-import { embedAppearance, embedPrompts, publishedScheduler, saveTrained, type Prompts } from "../models.ts";
+import { embedAppearance, embedPrompts, publishedScheduler, type Prompts } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
-import { trainDenoiser } from "./denoiser.ts";
 import { PosteriorLatents, UnitLatents, type LatentSource } from "./latents.ts";
 import { checkAmount, checkCount, requireMemory } from "./limits.ts";
+import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { Processes } from "./processes.ts";
 import { recipeOf, type RecipeOptions } from "./recipe.ts";
 import { openRun } from "./run.ts";
 import { Skipped } from "./skipped.ts";
 import { adapterRank, PersonAdapter, type AdapterOptions } from "./adapter.ts";
-import { Validation, validationFrames, type Pose } from "./validation.ts";
-import { trainVae } from "./vae.ts";
+import { validationFrames, type Pose } from "./validation.ts";
 
 export interface TrainOptions extends WorkOptions, ComputeOptions, RecipeOptions, AdapterOptions {
   /** Time to train, about; default 20 unless `steps` is given. */
@@ -45,7 +44,8 @@ export interface TrainOptions extends WorkOptions, ComputeOptions, RecipeOptions
 
 export interface TrainResult {
   run: string;
-  steps: { vae: number; body: number };
+  /** Of the VAE at the start and of its decoder at the end, 0 where it is published; of UNet and ControlNet. */
+  steps: { vae: number; decoder: number; body: number };
   seconds: number;
   device: string;
   precision: Precision;
@@ -71,10 +71,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   const { device } = compute;
   const processes = new Processes(o.group);
   const skipped = new Skipped(o.skipBad ?? false);
-  const ofVae = preset.training.vae;
-  const full = ofVae === null;
+  const full = preset.training.vae === null;
   const from = resolveFrom(preset, o.from);
-  const fromBase = !full && from !== "nothing";
   const rank = adapterRank(o, from);
   const size = avatar.info.resolution;
   const frames = o.skipBad
@@ -94,119 +92,81 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     adapter?.initialize(device);
     // Only now that everything it needs is here.
     const run = await processes.mainFirst(() =>
-      openRun(avatar, "body", { ...o, minutes, from, recipe: recipeOf(preset.training, fromBase, o, rank), rank }, 5, processes.main),
+      openRun(
+        avatar,
+        "body",
+        { ...o, ...compute, minutes, from, recipe: recipeOf(preset.training, !full && from !== "nothing", o, rank), rank },
+        5,
+        processes.main,
+      ),
     );
     const resume = run.latest();
     if (processes.main) run.rewindMetrics(resume);
     const seconds = (run.config.minutes ?? 20) * 60;
 
-    let conditions: (indices: readonly number[]) => Tensor | Promise<Tensor>;
-    if (full) {
-      latents = new PosteriorLatents(vae, avatar, frames);
-      // Too many to hold: read as they are needed.
-      conditions = async (indices) => {
-        const set = await PictureSet.load(
-          indices.map((k) => avatar.condition(frames[k])),
-          avatar.info.resolution,
-        );
-        return set.batch(indices.map((_, k) => k));
-      };
-    } else {
-      const sets = await loadFrames(avatar, frames);
-      conditions = (indices) => sets.conditions.batch(indices);
-      if (resume?.phase === "body") {
-        using file = run.openFile(resume, "vae");
-        vae.loadStateDict(file, { what: file.path, device });
-      } else {
-        await trainVae(vae, sets.frames, ofVae, {
-          run,
-          plan: run.config.plan.vae,
-          seconds: seconds * (fromBase ? ofVae.decoderShare : ofVae.share),
-          decoderOnly: fromBase,
-          processes,
-          resume,
-          onPlanned: (plan) => {
-            run.config.plan.vae = plan.slice();
-            run.save();
-          },
-          onProgress: o.onProgress,
-          signal: o.signal,
-        });
-      }
-      latents = new UnitLatents(vae, sets.frames, !fromBase);
-    }
+    const sets = full ? null : await loadFrames(avatar, frames);
+    // At full size there are too many to hold: read as they are needed.
+    const conditionsOf = async (places: readonly number[]): Promise<Tensor> => {
+      if (sets) return sets.conditions.batch(places);
+      const set = await PictureSet.load(
+        places.map((k) => avatar.condition(frames[k])),
+        size,
+      );
+      return set.batch([...places.keys()]);
+    };
+    const ofVae = preset.training.vae && sets && { settings: preset.training.vae, pictures: sets.frames };
+    const models = { unet, controlnet, vae, encoder };
+    if (ofVae) await startVae({ ...o, vae: ofVae, run, resume, seconds, processes, models });
+    latents = sets ? new UnitLatents(vae, sets.frames, from === "nothing") : new PosteriorLatents(vae, avatar, frames);
     appearance = keep(embedAppearance(encoder, await readImage(avatar.referencePath)));
     if (full) encoder.dispose(); // every gigabyte counts
-    const validation = o.validate ?? (full && device === "cpu" ? 0 : 4);
-    if (full && validation > 0) prompts = await embedPrompts(avatar, preset.sampling.guidanceScale !== 1, "", { device });
+    const times = o.validate ?? (full && device === "cpu" ? 0 : 4);
+    if (full && times > 0) prompts = await embedPrompts(avatar, preset.sampling.guidanceScale !== 1, "", { device });
     else prompts = { promptEmbeds: appearance };
+    const poses: Pose[] = [];
+    for (const frame of times ? validationFrames(avatar.framesWithPerson(avatar.info.heldOutFrom, avatar.info.frames)) : [])
+      poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
 
-    const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
-    const left = Math.max(30, seconds - (performance.now() - started) / 1000);
     const context = appearance;
     const source = latents;
-    const models = { unet, controlnet, scheduler };
-    const { recipe } = run.config;
-    const validated = validation ? validationFrames(avatar.framesWithPerson(avatar.info.heldOutFrom, avatar.info.frames)) : [];
-    const poses: Pose[] = [];
-    for (const frame of validated)
-      poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
-    const validator =
-      poses.length > 0
-        ? new Validation({
-            run,
-            times: validation,
-            poses,
-            models: { unet, controlnet, vae },
-            scheduler: scheduler.config,
-            sampling: preset.sampling,
-            prompts,
-          })
-        : undefined;
-    const { busy, overflowed } = await trainDenoiser<BodyBatch>({
+    const { busy, overflowed, steps } = await trainPart<BodyBatch>({
+      avatar,
+      part: "body",
       run,
-      phase: "body",
-      stage: "training the body model",
-      seconds: left,
       resume,
       compute,
+      started,
+      seconds,
       models,
       adapter,
-      validation: validator,
-      // Latents of another VAE would mean nothing to these weights.
-      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
+      scheduler: new DDPMScheduler(full ? publishedScheduler() : preset.scheduler),
+      sampling: preset.sampling,
+      vae: ofVae,
+      validate: { times, poses, prompts },
       processes,
       skipped,
       count: frames.length,
       shape: source.shape,
-      data: async (places, timesteps, noise, g) => ({
-        latents: await source.batch(places, g),
-        noise: scope(() => noGrad(() => keep(noise.to(device).clone()))),
-        timesteps,
-        context: noGrad(() => context.expand([places.length, context.size(1), context.size(2)])),
-        condition: await conditions(places),
-      }),
-      loss: (batch) => bodyLoss(models, { ...batch, condition: batch.condition.to(device).to("float32").div(255) }),
+      data: async (places, timesteps, noise, g) => {
+        const ofPlaces = await source.batch(places, g);
+        using bytes = await conditionsOf(places);
+        return scope(() =>
+          noGrad(() => ({
+            latents: ofPlaces,
+            noise: keep(noise.to(device).clone()),
+            timesteps,
+            context: keep(context.expand([places.length, context.size(1), context.size(2)])),
+            condition: keep(bytes.to(device).to("float32").div(255)),
+          })),
+        );
+      },
       onProgress: o.onProgress,
       signal: o.signal,
     });
 
-    if (processes.main) {
-      saveTrained(avatar, "body", { unet, controlnet, vae, encoder }, full ? null : scheduler.config, {
-        from,
-        recipe,
-        steps: run.latest()!.step,
-        best: validator?.best ?? null,
-        validated,
-        adapter,
-      });
-      run.config.finished = true;
-      run.save();
-      validator?.close();
-    }
     return {
       run: run.folder,
-      steps: { vae: full ? 0 : (run.config.plan.vae.at(-1)?.total ?? 0), body: run.latest()?.step ?? 0 },
+      steps: { ...vaeSteps(run), body: steps },
       seconds: (performance.now() - started) / 1000,
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),

@@ -1,6 +1,6 @@
 /** UNet and ControlNet, or an adapter of them, trained on samples of one kind: what body, head and stage 1 at full size share. */
 import type { Tensor } from "@make-your-anchor/torch";
-import type { BodyBatch, DenoisingModels } from "@make-your-anchor/diffusion";
+import { denoisingLoss, type BodyBatch, type DenoisingModels } from "@make-your-anchor/diffusion";
 import type { Compute } from "../compute.ts";
 import type { WorkOptions } from "../progress.ts";
 import type { PersonAdapter } from "./adapter.ts";
@@ -11,7 +11,7 @@ import { GradScaler } from "./scaler.ts";
 import type { Validation } from "./validation.ts";
 
 export interface DenoiserTraining<Data extends BodyBatch>
-  extends WorkOptions, Pick<DenoisingTask<Data>, "count" | "shape" | "skipped" | "processes" | "data" | "loss"> {
+  extends WorkOptions, Pick<DenoisingTask<Data>, "count" | "shape" | "skipped" | "processes" | "data"> {
   /** Its recipe, seed and plan are followed. */
   run: TrainingRun;
   phase: Phase;
@@ -68,7 +68,7 @@ export function trainDenoiser<Data extends BodyBatch>(o: DenoiserTraining<Data>)
       skipped: o.skipped,
       processes,
       data: o.data,
-      loss: o.loss,
+      loss: (batch) => denoisingLoss(o.models, batch),
     }),
   });
 }

@@ -132,7 +132,7 @@ describe("a batch's gradients", () => {
 
 test("a sample's weight is what its error counts", async () => {
   // The loss of the library itself, on a model that answers zero.
-  const { bodyLoss } = await import("@make-your-anchor/diffusion");
+  const { denoisingLoss } = await import("@make-your-anchor/diffusion");
   const scheduler = new DDPMScheduler();
   const models = {
     scheduler,
@@ -149,15 +149,15 @@ test("a sample's weight is what its error counts", async () => {
       condition: zeros([2, 3, 2, 2]),
     };
     const each = [0, 1].map((k) => b.noise.narrow(0, k, 1).square().mean().item());
-    expect(bodyLoss(models, b).item()).toBeCloseTo((each[0] + each[1]) / 2, 5);
-    const weighted = bodyLoss(models, { ...b, weights: [2, 0.5] });
+    expect(denoisingLoss(models, b).item()).toBeCloseTo((each[0] + each[1]) / 2, 5);
+    const weighted = denoisingLoss(models, { ...b, weights: [2, 0.5] });
     expect(weighted.item()).toBeCloseTo((2 * each[0] + 0.5 * each[1]) / 2, 5);
     backward(weighted);
   });
 });
 
 test("places near the mesh count more, and every sample as much as before", async () => {
-  const { bodyLoss, meshFocus } = await import("@make-your-anchor/diffusion");
+  const { denoisingLoss, meshFocus } = await import("@make-your-anchor/diffusion");
   scope(() => {
     // One sample with something drawn in a corner, one with nothing.
     const condition = zeros([2, 3, 64, 64]);
@@ -182,8 +182,8 @@ test("places near the mesh count more, and every sample as much as before", asyn
       condition,
     };
     const expected = b.noise.square().mul(focus).mean().item();
-    expect(bodyLoss(models, { ...b, focus }).item()).toBeCloseTo(expected, 5);
-    expect(bodyLoss(models, { ...b, focus, weights: [1, 1] }).item()).toBeCloseTo(expected, 5);
+    expect(denoisingLoss(models, { ...b, focus }).item()).toBeCloseTo(expected, 5);
+    expect(denoisingLoss(models, { ...b, focus, weights: [1, 1] }).item()).toBeCloseTo(expected, 5);
   });
 });
 

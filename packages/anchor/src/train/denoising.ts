@@ -97,6 +97,7 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
   }
 }
 
-function release(data: BodyBatch): void {
+/** Frees a batch's tensors. */
+export function release(data: BodyBatch): void {
   for (const value of Object.values(data) as unknown[]) if (value instanceof Object && "dispose" in value) (value as Tensor).dispose();
 }

@@ -1,28 +1,26 @@
 /** `train head`: the inpainting UNet and its ControlNet on crops of one person's head; of the mini preset from nothing, its VAE first. */
 import { cat, fromData, keep, noGrad, scope, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { DDPMScheduler, headLoss, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
+import { DDPMScheduler, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { resolveFrom, startFrom } from "../base.ts";
 import { chooseCompute, peakGpuMiB, startPeak } from "../compute.ts";
 import { PictureSet } from "../dataset.ts";
-import { AnchorError } from "../errors.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
-import { embedAppearance, embedPrompts, publishedScheduler, saveTrained, validatedFrames, type Prompts } from "../models.ts";
+import { embedAppearance, embedPrompts, publishedScheduler, validatedFrames, type Prompts } from "../models.ts";
 import { presets } from "../presets.ts";
 import type { TrainOptions, TrainResult } from "./body.ts";
-import { trainDenoiser } from "./denoiser.ts";
 import { checkAmount, checkCount, requireMemory } from "./limits.ts";
+import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { Processes } from "./processes.ts";
 import { recipeOf } from "./recipe.ts";
 import { openRun } from "./run.ts";
 import { Skipped } from "./skipped.ts";
 import { adapterRank, PersonAdapter } from "./adapter.ts";
-import { Validation, validationFrames, type Pose } from "./validation.ts";
-import { trainVae } from "./vae.ts";
+import { validationFrames, type Pose } from "./validation.ts";
 
 export interface HeadTrainResult extends Omit<TrainResult, "steps"> {
-  steps: { vae: number; head: number };
+  steps: { vae: number; decoder: number; head: number };
   heads: HeadsReport;
 }
 
@@ -110,10 +108,8 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
         ),
       )
     : all;
-  const ofVae = head.training.vae;
-  const full = ofVae === null;
+  const full = head.training.vae === null;
   const from = resolveFrom(preset, o.from);
-  const fromBase = !full && from !== "nothing";
   const rank = adapterRank(o, from);
   const { unet, controlnet, vae, encoder } = startFrom(preset, "head", from);
   const latents = new CropLatents(vae, avatar, frames, head.resolution);
@@ -128,44 +124,29 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     adapter?.initialize(device);
     const run = await processes.mainFirst(() =>
-      openRun(avatar, "head", { ...o, minutes, from, recipe: recipeOf(head.training, fromBase, o, rank), rank }, 6, processes.main),
+      openRun(
+        avatar,
+        "head",
+        { ...o, ...compute, minutes, from, recipe: recipeOf(head.training, !full && from !== "nothing", o, rank), rank },
+        6,
+        processes.main,
+      ),
     );
-    const { config } = run;
     const resume = run.latest();
     if (processes.main) run.rewindMetrics(resume);
-    const seconds = (config.minutes ?? 10) * 60;
-    const planned = (part: "vae" | "body") => (plan: { step: number; total: number }[]) => {
-      config.plan[part] = plan.slice();
-      run.save();
+    const seconds = (run.config.minutes ?? 10) * 60;
+    const ofVae = head.training.vae && {
+      settings: head.training.vae,
+      pictures: await PictureSet.load(
+        frames.map((i) => headPath(avatar, "aligned", i)),
+        head.resolution,
+      ),
     };
-    if (!full) {
-      if (resume?.phase === "head") {
-        using file = run.openFile(resume, "vae");
-        vae.loadStateDict(file, { what: file.path, device });
-      } else {
-        const pictures = await PictureSet.load(
-          frames.map((i) => headPath(avatar, "aligned", i)),
-          head.resolution,
-        );
-        await trainVae(vae, pictures, ofVae, {
-          run,
-          plan: config.plan.vae,
-          seconds: seconds * (fromBase ? ofVae.decoderShare : ofVae.share),
-          decoderOnly: fromBase,
-          processes,
-          resume,
-          onPlanned: planned("vae"),
-          onProgress: o.onProgress,
-          signal: o.signal,
-        });
-      }
-      if (!fromBase) vae.config.scaling_factor = await latents.unitScale();
-    }
+    const models = { unet, controlnet, vae, encoder };
+    if (ofVae) await startVae({ ...o, vae: ofVae, run, resume, seconds, processes, models });
+    if (from === "nothing") vae.config.scaling_factor = await latents.unitScale();
     appearance = keep(embedAppearance(encoder, await readImage(headPath(avatar, "aligned", frames[0]))));
     if (full) encoder.dispose();
-
-    const scheduler = new DDPMScheduler(full ? publishedScheduler() : preset.scheduler);
-    const models = { unet, controlnet, scheduler };
     const context = appearance;
     const conditionsOf = (places: readonly number[]) =>
       PictureSet.load(
@@ -174,7 +155,6 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       );
     // Small ones are held; at full size they are read as they are needed, as the body's.
     const held = full ? null : await conditionsOf([...frames.keys()]);
-    const { recipe } = config;
     const data = async (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator): Promise<HeadBatch> => {
       const crops: Crop[] = [];
       for (const k of places) crops.push(await latents.at(k));
@@ -197,8 +177,8 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
         }),
       );
     };
-    const validation = o.validate ?? (full && device === "cpu" ? 0 : 4);
-    const validated = validation
+    const times = o.validate ?? (full && device === "cpu" ? 0 : 4);
+    const validated = times
       ? validationFrames(
           heads.frames.filter((i) => i >= avatar.info.heldOutFrom),
           validatedFrames(avatar, "body"),
@@ -211,57 +191,32 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       poses.push({ frame, truth, condition: await picture("conditions"), inpaint: { image: truth, mask: await picture("masks") } });
     }
     prompts = full && poses.length > 0 ? await embedPrompts(avatar, head.sampling.guidanceScale !== 1, "", { device }, "head") : undefined;
-    const validator =
-      poses.length > 0
-        ? new Validation({
-            run,
-            times: validation,
-            poses,
-            models: { unet, controlnet, vae },
-            scheduler: scheduler.config,
-            sampling: head.sampling,
-            prompts: prompts ?? { promptEmbeds: context },
-          })
-        : undefined;
-    const { busy, overflowed } = await trainDenoiser<HeadBatch>({
+    const { busy, overflowed, steps } = await trainPart<HeadBatch>({
+      avatar,
+      part: "head",
       run,
-      phase: "head",
-      stage: "training the head model",
-      seconds: Math.max(30, seconds - (performance.now() - started) / 1000),
       resume,
       compute,
+      started,
+      seconds,
       models,
       adapter,
-      validation: validator,
-      alsoSaved: full ? undefined : () => ({ vae: vae.stateDict() }),
+      scheduler: new DDPMScheduler(full ? publishedScheduler() : preset.scheduler),
+      sampling: head.sampling,
+      vae: ofVae,
+      validate: { times, poses, prompts: prompts ?? { promptEmbeds: context } },
       processes,
       skipped,
       count: frames.length,
       shape: [vae.config.latent_channels, head.resolution / vae.factor, head.resolution / vae.factor],
       data,
-      loss: (batch) => headLoss(models, batch),
       onProgress: o.onProgress,
       signal: o.signal,
     });
 
-    if (processes.main) {
-      saveTrained(avatar, "head", { unet, controlnet, vae, encoder }, full ? null : scheduler.config, {
-        from,
-        recipe,
-        steps: run.latest()!.step,
-        best: validator?.best ?? null,
-        validated,
-        adapter,
-      });
-      config.finished = true;
-      run.save();
-      validator?.close();
-    }
-    const last = run.latest();
-    if (!last) throw new AnchorError("CHECKPOINT", `${run.folder}: no state was saved`);
     return {
       run: run.folder,
-      steps: { vae: full ? 0 : (config.plan.vae.at(-1)?.total ?? 0), head: last.step },
+      steps: { ...vaeSteps(run), head: steps },
       seconds: (performance.now() - started) / 1000,
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),

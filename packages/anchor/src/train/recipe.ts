@@ -85,11 +85,9 @@ export function chooseRecipe(preset: Recipe, { recipe = "preset", ...own }: Reci
 
 /** The recipe of an avatar's training: a rate that was not asked for is lower where weights start from a base. */
 export const recipeOf = (t: Training, fromBase: boolean, asked: RecipeOptions, rank: number | null = null): Recipe => {
-  const lr = (fromBase ? t.tuningLr : t.recipe.lr) * (rank === null ? 1 : adapterRate);
+  const lr = rank !== null ? t.adapterLr : fromBase ? t.tuningLr : t.recipe.lr;
   return chooseRecipe({ ...t.recipe, lr }, ownKeys(asked));
 };
-/** How much faster adapters learn than whole weights, as is usual for them. */
-const adapterRate = 4;
 
 const ownKeys = (o: RecipeOptions): RecipeOptions =>
   Object.fromEntries(["recipe", ...Object.keys(recipeSchema.shape)].flatMap((k) => (k in o ? [[k, o[k as keyof RecipeOptions]]] : [])));

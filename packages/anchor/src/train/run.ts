@@ -3,6 +3,7 @@ import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSy
 import { join } from "node:path";
 import { SafetensorsFile, saveSafetensors, type Tensor } from "@make-your-anchor/torch";
 import type { Avatar } from "../avatar.ts";
+import type { Precision } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 import { EventFile } from "./tensorboard.ts";
 import type { Recipe } from "./recipe.ts";
@@ -16,12 +17,16 @@ export interface RunConfig {
     vae: Plan;
     /** UNet and ControlNet, of body or head. */
     body: Plan;
+    /** The VAE's decoder at the end. */
+    decoder: Plan;
   };
   minutes: number | null;
   /** What the weights started from: "nothing", "published", or a folder. */
   from: string;
   /** Of UNet and ControlNet. */
   recipe: Recipe;
+  /** What it was begun with; going on in another is no harm. */
+  precision: Precision;
   /** Rank of the adapters that are trained; null: all weights are. */
   rank: number | null;
   seed: number;
@@ -31,8 +36,11 @@ export interface RunConfig {
 /** Total steps, as planned at a step; a later entry replaces the one before. */
 export type Plan = { step: number; total: number }[];
 
-/** Parts of a run, in their order: the VAE, then UNet and ControlNet of what is trained. */
-export type Phase = "vae" | "body" | "head" | "denoiser";
+/** Parts of a run: the VAE, then UNet and ControlNet of what is trained, then the VAE's decoder for what they sample. */
+export type Phase = "vae" | "body" | "head" | "denoiser" | "decoder";
+
+/** Where a part stands among those of its run. */
+const order = (phase: Phase): number => (phase === "vae" ? 0 : phase === "decoder" ? 2 : 1);
 
 /** Where a part of a run stands. */
 export interface Checkpoint {
@@ -129,14 +137,15 @@ export class TrainingRun {
     const lines = readFileSync(this.metricsPath, "utf8").split("\n");
     let length = 0;
     for (const line of lines) {
-      let entry: { phase?: string; step?: number };
+      let entry: { phase?: Phase; step?: number };
       try {
         entry = JSON.parse(line);
       } catch {
         break; // empty, or cut short by a crash
       }
       const before =
-        checkpoint !== undefined && (entry.phase === checkpoint.phase ? entry.step! <= checkpoint.step : entry.phase === "vae");
+        checkpoint !== undefined &&
+        (entry.phase === checkpoint.phase ? entry.step! <= checkpoint.step : order(entry.phase!) < order(checkpoint.phase));
       if (!before) break;
       length += Buffer.byteLength(line) + 1;
     }
@@ -155,10 +164,10 @@ export class TrainingRun {
     const root = join(this.folder, "checkpoints");
     if (!existsSync(root)) return undefined;
     const all = readdirSync(root).flatMap((name): Checkpoint[] => {
-      const m = /^(vae|body|head|denoiser)-(\d+)$/.exec(name);
+      const m = /^(vae|body|head|denoiser|decoder)-(\d+)$/.exec(name);
       return m ? [{ phase: m[1] as Phase, step: Number(m[2]), folder: join(root, name) }] : [];
     });
-    return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : a.phase === "vae" ? 1 : -1))[0];
+    return all.sort((a, b) => (a.phase === b.phase ? b.step - a.step : order(b.phase) - order(a.phase)))[0];
   }
 
   /** Writes a checkpoint under another name and renames it: a crash leaves the one before. */
@@ -181,8 +190,8 @@ export class TrainingRun {
       .filter((n) => n.startsWith(`${phase}-`))
       .sort((a, b) => Number(b.split("-")[1]) - Number(a.split("-")[1]));
     for (const old of mine.slice(kept)) rmSync(join(root, old), { recursive: true, force: true });
-    if (phase !== "vae")
-      for (const old of readdirSync(root)) if (old.startsWith("vae-")) rmSync(join(root, old), { recursive: true, force: true });
+    for (const old of readdirSync(root))
+      if (order(old.split("-")[0] as Phase) < order(phase)) rmSync(join(root, old), { recursive: true, force: true });
   }
 
   openFile(checkpoint: Checkpoint, file: string): SafetensorsFile {
@@ -200,7 +209,7 @@ export class TrainingRun {
 export function openRun(
   avatar: Avatar,
   target: RunConfig["target"],
-  o: { fresh?: boolean; steps?: number; minutes?: number; from: string; recipe: Recipe; rank: number | null },
+  o: { fresh?: boolean; steps?: number; minutes?: number; from: string; recipe: Recipe; precision: Precision; rank: number | null },
   seed: number,
   main = true,
 ): TrainingRun {
@@ -213,10 +222,14 @@ export function openRun(
     TrainingRun.create(runs, {
       target,
       preset: avatar.info.preset,
-      plan: o.steps === undefined ? { vae: [], body: [] } : { vae: planOf(o.steps / 3), body: planOf(o.steps) },
+      plan:
+        o.steps === undefined
+          ? { vae: [], body: [], decoder: [] }
+          : { vae: planOf(o.steps / 3), body: planOf(o.steps), decoder: planOf(o.steps / 3) },
       minutes: o.minutes ?? null,
       from: o.from,
       recipe: o.recipe,
+      precision: o.precision,
       rank: o.rank,
       seed,
       finished: false,

@@ -2,7 +2,7 @@
 import { avgPool2d, cat, l1Loss, noGrad, type Generator, type Tensor } from "@make-your-anchor/torch";
 import { samplePosterior, type AutoencoderKL } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
-import type { Training } from "../presets.ts";
+import type { VaeSettings } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { plainGradients, trainLoop } from "./loop.ts";
 import type { Processes } from "./processes.ts";
@@ -14,7 +14,7 @@ import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
  */
 const pull = 1e-4;
 const spread = -6;
-const detailWeight = 0.5;
+const detailWeight = 0.75;
 /** Side of the random crops a step looks at: four crops cost what one frame does. */
 const cropSize = 64;
 
@@ -22,11 +22,31 @@ export interface VaeTraining extends WorkOptions {
   run: TrainingRun;
   plan: Plan;
   seconds: number;
-  onPlanned?: (plan: Plan) => void;
+  onPlanned: (plan: Plan) => void;
   resume?: Checkpoint;
-  /** Trains the decoder alone: latents stay what a base's UNet knows. */
+  /** Trains the decoder alone: latents stay what UNet and ControlNet know. */
   decoderOnly: boolean;
+  /** Further latents the decoder learns from, at the end of a training. */
+  sampled?: SampledLatents;
+  /** Further files of a checkpoint. */
+  alsoSaved?: () => Record<string, ReadonlyMap<string, Tensor>>;
   processes: Processes;
+}
+
+/** Latents of some frames, all times the scaling factor. */
+export interface SampledLatents {
+  /** The frames, by their places in the set. */
+  places: readonly number[];
+  /** As the VAE encodes them, `[n, C, h, w]`. */
+  encoded: Tensor;
+  /** As UNet and ControlNet sample them, each `[n, C, h, w]`. */
+  ways: readonly Tensor[];
+}
+
+/** A crop: which frame, and its corner. */
+interface Cut {
+  pick: number;
+  at: { x: number; y: number };
 }
 
 /** Where a pixel changes over the clip: crops are drawn there more often, the still background needs few. `[H·W]` ≥ 0. */
@@ -44,15 +64,15 @@ function motionMap(frames: PictureSet): Float32Array {
   return Float32Array.from(sum, (s, i) => Math.sqrt(Math.max(0, squares[i] / frames.length - (s / frames.length) ** 2)));
 }
 
-/** The log-variance that training draws latents with, in the shape of a learnt one. */
-export const fixedSpread = (logvar: Tensor): Tensor => logvar.detach().mul(0).add(spread);
+/** The log-variance that training draws latents with, in a tensor's shape. */
+export const fixedSpread = (like: Tensor): Tensor => like.detach().mul(0).add(spread);
 
-/** Size of the Laplacian, averaged over squares of four pixels: how much fine detail is where, whatever its phase. `[B, C, H/4, W/4]`. */
+/** Root mean square of the Laplacian over squares of four pixels: how much fine detail is where, whatever its phase. `[B, C, H/4, W/4]`. */
 function detail(t: Tensor): Tensor {
   const [h, w] = [t.size(2), t.size(3)];
   const at = (dy: number, dx: number) => t.narrow(2, 1 + dy, h - 2).narrow(3, 1 + dx, w - 2);
   const laplacian = at(0, 0).mul(4).sub(at(-1, 0)).sub(at(1, 0)).sub(at(0, -1)).sub(at(0, 1));
-  return avgPool2d(laplacian.abs(), 4);
+  return avgPool2d(laplacian.square(), 4).add(1e-4).sqrt(); // the root of 0 has no gradient
 }
 
 /**
@@ -61,8 +81,8 @@ function detail(t: Tensor): Tensor {
  */
 const detailLoss = (reconstruction: Tensor, target: Tensor): Tensor => l1Loss(detail(reconstruction), detail(target)).mul(detailWeight);
 
-/** Reconstruction at three scales and of edges (sharp edges matter to the eye and are cheap to miss), and the pull of the latents. */
-export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor {
+/** Reconstruction at three scales and of edges: sharp edges matter to the eye and are cheap to miss. */
+function reconstructionLoss(reconstruction: Tensor, target: Tensor): Tensor {
   let loss = l1Loss(reconstruction, target);
   const edges = (t: Tensor): [Tensor, Tensor] => [
     t.narrow(3, 1, t.size(3) - 1).sub(t.narrow(3, 0, t.size(3) - 1)),
@@ -75,11 +95,15 @@ export function vaeLoss(reconstruction: Tensor, target: Tensor, mean: Tensor, lo
     loss = loss.add(l1Loss(ax, bx).add(l1Loss(ay, by)).mul(0.5));
     [a, b] = [avgPool2d(a, 2), avgPool2d(b, 2)];
   }
-  return loss.add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
+  return loss;
 }
 
+/** `reconstructionLoss`, and the pull of the latents. */
+export const vaeLoss = (reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor =>
+  reconstructionLoss(reconstruction, target).add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
+
 /** Trains the VAE, or its decoder. */
-export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: NonNullable<Training["vae"]>, o: VaeTraining): Promise<void> {
+export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSettings, o: VaeTraining): Promise<void> {
   const map = motionMap(frames);
   const size = frames.size;
   const side = Math.min(cropSize, size);
@@ -95,42 +119,70 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: NonNul
       places.push({ x, y, upTo: total });
     }
   }
-  const draw = (g: Generator): Tensor => {
-    const count = t.batch;
-    const picks = g.randint(0, frames.length, [count]).data();
+  const { sampled } = o;
+  const count = t.batch;
+  /** Crops of a step, and where they are from. */
+  const draw = (g: Generator): { x: Tensor; cuts: readonly Cut[] } => {
+    const picks = g.randint(0, sampled ? sampled.places.length : frames.length, [count]).data();
     const chances = g.rand([count]).floats();
-    const parts = Array.from({ length: count }, (_, b) => {
-      const at = places.find((p) => p.upTo >= chances[b] * total) ?? places[places.length - 1];
-      return frames
-        .batch([Number(picks[b])])
+    const cuts = Array.from({ length: count }, (_, b): Cut => ({
+      pick: Number(picks[b]),
+      at: places.find((p) => p.upTo >= chances[b] * total) ?? places[places.length - 1],
+    }));
+    const parts = cuts.map(({ pick, at }) =>
+      frames
+        .batch([sampled ? sampled.places[pick] : pick])
         .narrow(2, at.y, side)
-        .narrow(3, at.x, side);
+        .narrow(3, at.x, side),
+    );
+    return { x: cat(parts, 0).to(vae.device).to("float32").div(127.5).sub(1), cuts };
+  };
+  /** Latents of the crops, encoded or sampled. */
+  const drawLatents = ({ encoded, ways }: SampledLatents, cuts: readonly Cut[], g: Generator): Tensor => {
+    const chances = g.rand([count]).floats();
+    const parts = cuts.map(({ pick, at }, b) => {
+      const way = Math.floor((chances[b] / t.finish.sampled) * ways.length);
+      return (ways[way] ?? encoded)
+        .narrow(0, pick, 1)
+        .narrow(2, at.y / grid, side / grid)
+        .narrow(3, at.x / grid, side / grid);
     });
-    return cat(parts, 0).to(vae.device).to("float32").div(127.5).sub(1);
+    return cat(parts, 0).div(vae.config.scaling_factor);
   };
   const trained = [...vae.namedParameters("vae.")].filter(([name]) => !o.decoderOnly || /^vae\.(decoder|post_quant_conv)\./.test(name));
-  const { lr, ema } = t;
-  const own = o.processes.slice(t.batch);
-  const share = own.count / t.batch;
+  const own = o.processes.slice(count);
+  const share = own.count / count;
   await trainLoop({
     ...o,
-    phase: "vae",
-    recipe: { accumulate: 1, lr, weightDecay: 0, schedule: "cosine", warmup: 50, ema, maxGradNorm: 1 },
-    stage: o.decoderOnly ? "training the VAE's decoder" : "training the VAE",
+    phase: sampled ? "decoder" : "vae",
+    recipe: {
+      accumulate: 1,
+      lr: o.decoderOnly ? t.decoderLr : t.lr,
+      weightDecay: 0,
+      schedule: "cosine",
+      warmup: 50,
+      ema: t.ema,
+      maxGradNorm: 1,
+    },
+    stage: sampled ? "finishing the VAE's decoder" : o.decoderOnly ? "training the VAE's decoder" : "training the VAE",
     parameters: trained,
-    seed: 11,
+    seed: sampled ? 12 : 11,
     gradients: (batch) =>
       share *
       plainGradients({ ...batch, scale: batch.scale * share }, () => {
         const { g } = batch;
-        const x = draw(g).narrow(0, own.from, own.count);
+        const { x: all, cuts } = draw(g);
+        const x = all.narrow(0, own.from, own.count);
         const encode = () => vae.encode(x);
-        const { mean, logvar } = o.decoderOnly ? noGrad(encode) : encode();
-        const noise = g.randn([t.batch, ...mean.shape.slice(1)]).narrow(0, own.from, own.count);
-        const z = samplePosterior({ mean, logvar: fixedSpread(logvar) }, noise.to(vae.device));
-        const drawn = vae.decode(z);
-        const loss = vaeLoss(drawn, x, mean, logvar);
-        return o.decoderOnly ? loss.add(detailLoss(drawn, x)) : loss;
+        const encoded = sampled ? null : o.decoderOnly ? noGrad(encode) : encode();
+        const mean = encoded?.mean ?? noGrad(() => drawLatents(sampled!, cuts, g).narrow(0, own.from, own.count));
+        const noise = g
+          .randn([count, ...mean.shape.slice(1)])
+          .narrow(0, own.from, own.count)
+          .to(vae.device);
+        const drawn = vae.decode(samplePosterior({ mean, logvar: fixedSpread(mean) }, noise));
+        if (o.decoderOnly || encoded === null) return reconstructionLoss(drawn, x).add(detailLoss(drawn, x));
+        return vaeLoss(drawn, x, mean, encoded.logvar);
       }),
   });
 }

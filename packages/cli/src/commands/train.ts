@@ -38,7 +38,7 @@ export function addTrain(program: Command): void {
           RecipeFlags,
       ) =>
         run(o, async (c) => {
-          const { AnchorError, Avatar, avatarPath, trainBody, trainHead } = await import("@make-your-anchor/anchor");
+          const { AnchorError, Avatar, avatarPath, trainBody, trainHead, unlikeBase } = await import("@make-your-anchor/anchor");
           if (part !== undefined && part !== "body" && part !== "head")
             throw new AnchorError("OPTION", `train ${name} ${part}: expected "body" or "head"`, { misuse: true });
           const avatar = Avatar.open(avatarPath(name, c.home));
@@ -60,6 +60,8 @@ export function addTrain(program: Command): void {
             onProgress: joined.main ? c.onProgress : undefined,
             signal: c.signal,
           };
+          const unlike = unlikeBase(avatar.info, options.from);
+          if (unlike && joined.main) console.error(`${name}: ${unlike}`);
           /** Trains in all processes; the first reports. */
           const together = async <T>(work: () => Promise<T>): Promise<T> => {
             let failed = true;

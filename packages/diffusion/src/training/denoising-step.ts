@@ -47,18 +47,30 @@ export interface HeadBatch extends BodyBatch {
   maskedImageLatents: Tensor;
 }
 
-/** Mean squared error over the batch; float32. */
-export const bodyLoss = (models: DenoisingModels, batch: BodyBatch): Tensor => denoisingLoss(models, batch, []);
+/**
+ * What the models say to noised latents: noise or velocity, as the schedule wants it.
+ * @param noisy `[B, C, h, w]`
+ * @param timesteps `[B]`
+ * @param asked context and condition; of a head also mask and masked picture
+ */
+export function predictNoised(
+  { unet, controlnet }: Pick<DenoisingModels, "unet" | "controlnet">,
+  noisy: Tensor,
+  timesteps: readonly number[],
+  asked: Pick<BodyBatch, "context" | "condition"> & Partial<Pick<HeadBatch, "maskLatents" | "maskedImageLatents">>,
+): Tensor {
+  const { maskLatents, maskedImageLatents } = asked;
+  const t = fromData(BigInt64Array.from(timesteps, BigInt), [timesteps.length], { device: noisy.device });
+  const residuals = controlnet.forward(noisy, t, asked.context, asked.condition);
+  const seen = maskLatents && maskedImageLatents ? cat([noisy, maskLatents, maskedImageLatents], 1) : noisy;
+  return unet.forward(seen, t, asked.context, residuals);
+}
 
-/** The same for an inpainting UNet: it also sees mask and masked picture; the ControlNet does not. */
-export const headLoss = (models: DenoisingModels, batch: HeadBatch): Tensor =>
-  denoisingLoss(models, batch, [batch.maskLatents, batch.maskedImageLatents]);
-
-function denoisingLoss({ unet, controlnet, scheduler }: DenoisingModels, batch: BodyBatch, further: readonly Tensor[]): Tensor {
+/** Mean squared error over the batch; float32. For an inpainting UNet, which also sees mask and masked picture (the ControlNet does not), `batch` has them. */
+export function denoisingLoss(models: DenoisingModels, batch: BodyBatch | HeadBatch): Tensor {
+  const { scheduler } = models;
   const noisy = scheduler.addNoise(batch.latents, batch.noise, batch.timesteps);
-  const t = fromData(BigInt64Array.from(batch.timesteps, BigInt), [batch.timesteps.length], { device: noisy.device });
-  const residuals = controlnet.forward(noisy, t, batch.context, batch.condition);
-  const output = unet.forward(further.length > 0 ? cat([noisy, ...further], 1) : noisy, t, batch.context, residuals);
+  const output = predictNoised(models, noisy, batch.timesteps, batch);
   const target = scheduler.target(batch.latents, batch.noise, batch.timesteps).to("float32");
   const { weights, focus } = batch;
   if (!weights && !focus) return segment([output], ([y]) => mseLoss(y.to("float32"), target));
