@@ -129,7 +129,7 @@ describe("head", () => {
     const { code, out, err } = anchor(["train", folder, "head", "--steps", "6", "--json"]);
     expect(code, err).toBe(0);
     const result = JSON.parse(out);
-    expect(result.steps).toEqual({ vae: 2, head: 6 });
+    expect(result.steps).toEqual({ vae: 2, decoder: 2, head: 6 });
     expect(result.heads.states.found + (result.heads.states.covered ?? 0)).toBe(40);
     expect(err).toMatch(/training the head model: \d+\/6/);
   }, 300_000);
@@ -319,7 +319,7 @@ describe("resuming", () => {
         { OMP_NUM_THREADS: String(3 - count) },
       );
       expect(code, err).toBe(0);
-      expect(JSON.parse(out).steps).toEqual({ vae: 3, body: 9 });
+      expect(JSON.parse(out).steps).toEqual({ vae: 3, decoder: 3, body: 9 });
       return curve(Avatar.open(join(home, `processes-${count}`)))
         .trim()
         .split("\n")

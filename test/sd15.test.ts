@@ -98,7 +98,7 @@ describe("sd15 on small weights", () => {
     const onProgress = (p: { stage: string; done: number }) => p.stage.includes("head model") && p.done >= 1 && abort.abort();
     await expect(trainHead(avatar, { steps: 2, signal: abort.signal, onProgress })).rejects.toThrow();
     const { steps, heads } = await trainHead(avatar, { steps: 2 });
-    expect(steps).toEqual({ vae: 0, head: 2 });
+    expect(steps).toEqual({ vae: 0, decoder: 0, head: 2 });
     expect(heads.size).toBe(256);
     expect(readdirSync(avatar.path("head")).sort()).toEqual(["controlnet", "training.json", "unet"]);
     const result = await animate(avatar, { motion: avatar.folder, frames: 2, steps: 1, out: join(home, "faced.mp4") });
