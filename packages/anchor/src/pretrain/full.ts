@@ -116,7 +116,7 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
     const run = TrainingRun.at(runFolder, {
       target: o.part,
       preset: preset.name,
-      plan: { vae: [], decoder: [], body: o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
+      plan: { vae: [], body: o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }] },
       minutes: minutes ?? null,
       from,
       recipe,

@@ -85,7 +85,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     const run = TrainingRun.at(runFolder, {
       target: part,
       preset: "mini",
-      plan: { vae: [], decoder: [], body: [], [key]: fixed },
+      plan: { vae: [], body: [], [key]: fixed },
       minutes: minutes ?? null,
       from: o.from ?? "nothing",
       recipe: { ...presets.mini.training.recipe, ...pretrainingRecipe },

@@ -22,7 +22,7 @@ import { validationFrames, type Pose } from "./validation.ts";
 export interface TrainOptions extends WorkOptions, ComputeOptions, RecipeOptions, AdapterOptions {
   /** Time to train, about; default 20 unless `steps` is given. */
   minutes?: number;
-  /** Steps of UNet and ControlNet; the VAE gets a third as many. */
+  /** Steps of UNet and ControlNet; the mini preset's VAE gets a third as many before them, and its decoder after them. */
   steps?: number;
   /**
    * What the weights start from: of the mini preset "base" (the one that comes with the package, the default), "nothing", or the folder of a

@@ -20,7 +20,7 @@ const newRun = (name = "run", steps = 40) =>
   TrainingRun.at(join(folder, name), {
     target: "body",
     preset: "mini",
-    plan: { vae: [], decoder: [], body: [{ step: 0, total: steps }] },
+    plan: { vae: [], body: [{ step: 0, total: steps }] },
     minutes: null,
     from: "nothing",
     recipe: referenceRecipe,
@@ -161,7 +161,7 @@ test(
       script,
       `import { full } from "${at("../../../torch/src/index.ts")}";
 import { TrainingRun } from "${at("./run.ts")}";
-const run = TrainingRun.at(${JSON.stringify(join(folder, "run"))}, { plan: { vae: [], decoder: [], body: [] } });
+const run = TrainingRun.at(${JSON.stringify(join(folder, "run"))}, { plan: { vae: [], body: [] } });
 for (let step = (run.latest()?.step ?? 0) + 1; ; step++) {
   const t = full([400_000], step);
   run.saveCheckpoint("body", step, { weights: new Map([["t", t]]), optimizer: new Map([["t", t]]), ema: new Map([["t", t]]) });

@@ -8,13 +8,13 @@ import type { Avatar } from "../avatar.ts";
 import type { Compute } from "../compute.ts";
 import type { PictureSet } from "../dataset.ts";
 import { saveTrained, type Model, type Prompts, type StartedModels } from "../models.ts";
-import type { Preset, VaeSettings } from "../presets.ts";
+import type { VaeSettings } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import type { PersonAdapter } from "./adapter.ts";
 import { release } from "./denoising.ts";
 import { trainDenoiser, type DenoiserTraining } from "./denoiser.ts";
 import type { Checkpoint, Plan, RunConfig, TrainingRun } from "./run.ts";
-import { Validation, type Pose } from "./validation.ts";
+import { Validation, type Pose, type ValidationOptions } from "./validation.ts";
 import { trainVae, type SampledLatents } from "./vae.ts";
 
 export interface PartTraining<Data extends BodyBatch>
@@ -30,7 +30,7 @@ export interface PartTraining<Data extends BodyBatch>
   models: StartedModels;
   adapter: PersonAdapter | null;
   scheduler: DDPMScheduler;
-  sampling: Omit<Preset["sampling"], "aliased"> & { aliased?: boolean };
+  sampling: ValidationOptions["sampling"];
   /** How the VAE is trained, and on what; null: it is published and stays. */
   vae: { settings: VaeSettings; pictures: PictureSet } | null;
   validate: { times: number; poses: readonly Pose[]; prompts?: Prompts };

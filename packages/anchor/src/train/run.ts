@@ -17,8 +17,8 @@ export interface RunConfig {
     vae: Plan;
     /** UNet and ControlNet, of body or head. */
     body: Plan;
-    /** The VAE's decoder at the end. */
-    decoder: Plan;
+    /** The VAE's decoder at the end; left out where there is no such end, and of runs begun before there was one. */
+    decoder?: Plan;
   };
   minutes: number | null;
   /** What the weights started from: "nothing", "published", or a folder. */

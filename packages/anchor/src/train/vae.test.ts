@@ -58,7 +58,7 @@ async function tune(sampled: SampledLatents | undefined, finish: Partial<VaeSett
     { ...settings, batch: 2, finish: { ...settings.finish, ...finish } },
     {
       run,
-      plan: run.config.plan.decoder,
+      plan: run.config.plan.decoder!,
       seconds: 60,
       decoderOnly: true,
       sampled,

@@ -8,7 +8,7 @@ export function addTrain(program: Command): void {
   addRecipeFlags(addComputeFlags(program.command("train <name> [part]")))
     .description("train the avatar's body model, or (head) the model that paints its face; Ctrl-C is safe, the same command goes on")
     .option("--minutes <m>", "about how long", Number)
-    .option("--steps <n>", "how many steps instead (the mini preset's VAE gets a third as many)", Number)
+    .option("--steps <n>", "how many steps instead (the mini preset's VAE gets a third as many before, its decoder after)", Number)
     .option("--from <what>", 'what the weights start from: "base" (mini, default), "nothing" (mini), or a folder of pre-trained weights')
     .option("--face-parser <file>", "head: weights of a face-parsing BiSeNet (79999_iter.pth) for the masks instead of the landmarks")
     .option("--validate <n>", "how many times the result is tried on held-out poses, the best kept (default 4; 0 never)", Number)
