@@ -105,7 +105,7 @@ const miniTraining: Training = {
     background: 0.3,
     checkpointing: false,
   },
-  tuningLr: 4e-3,
+  tuningLr: 2.5e-3,
   adapterLr: 2e-3,
   vae: {
     batch: 8,

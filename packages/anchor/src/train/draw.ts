@@ -23,5 +23,5 @@ export const uniformTimesteps = (g: Generator, batch: number, count: number): nu
 /** One timestep a sample, spread over the batch (one in each of `batch` strata), leaning to the noisy end, where the picture is decided. */
 export function stratifiedTimesteps(g: Generator, batch: number, count: number): number[] {
   const u = scope(() => g.rand([batch]).floats());
-  return Array.from(u, (x, b) => Math.min(count - 1, Math.floor(((b + x) / batch) ** 0.7 * count)));
+  return Array.from(u, (x, b) => Math.min(count - 1, Math.floor(((b + x) / batch) ** 0.3 * count)));
 }

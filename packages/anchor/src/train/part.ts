@@ -3,37 +3,29 @@
  * those sample, trying the result on held-out poses, and keeping it.
  */
 import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, predictNoised, type BodyBatch, type DDPMScheduler, type HeadBatch } from "@make-your-anchor/diffusion";
-import type { Avatar } from "../avatar.ts";
-import type { Compute } from "../compute.ts";
+import { createSampler, predictNoised, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
-import { saveTrained, type Model, type Prompts, type StartedModels } from "../models.ts";
+import { saveTrained, type Prompts } from "../models.ts";
 import type { VaeSettings } from "../presets.ts";
-import type { WorkOptions } from "../progress.ts";
-import type { PersonAdapter } from "./adapter.ts";
 import { release } from "./denoising.ts";
 import { trainDenoiser, type DenoiserTraining } from "./denoiser.ts";
-import type { Checkpoint, Plan, RunConfig, TrainingRun } from "./run.ts";
-import { Validation, type Pose, type ValidationOptions } from "./validation.ts";
+import type { Plan, RunConfig, TrainingRun } from "./run.ts";
+import type { StartedTraining } from "./started.ts";
+import { Validation, type Pose } from "./validation.ts";
 import { trainVae, type SampledLatents } from "./vae.ts";
 
-export interface PartTraining<Data extends BodyBatch>
-  extends WorkOptions, Pick<DenoiserTraining<Data>, "count" | "shape" | "skipped" | "processes" | "data"> {
-  avatar: Avatar;
-  part: Model;
-  run: TrainingRun;
-  resume?: Checkpoint;
-  compute: Compute;
-  /** When the training began, as `performance.now` gives it, and how long it may take. */
-  started: number;
-  seconds: number;
-  models: StartedModels;
-  adapter: PersonAdapter | null;
-  scheduler: DDPMScheduler;
-  sampling: ValidationOptions["sampling"];
+/** What a part is trained on. */
+export interface PartSamples<Data extends BodyBatch> extends Pick<DenoiserTraining<Data>, "count" | "shape" | "data"> {
+  /** Held-out poses that the result is tried on, and what they are guided by. */
+  poses: readonly Pose[];
+  prompts: Prompts;
   /** How the VAE is trained, and on what; null: it is published and stays. */
-  vae: { settings: VaeSettings; pictures: PictureSet } | null;
-  validate: { times: number; poses: readonly Pose[]; prompts?: Prompts };
+  vae: TrainedVae | null;
+}
+
+export interface TrainedVae {
+  settings: VaeSettings;
+  pictures: PictureSet;
 }
 
 export interface PartResult {
@@ -48,30 +40,26 @@ const planned = (run: TrainingRun, part: keyof RunConfig["plan"]) => (plan: Plan
 };
 
 /** Trains the mini preset's VAE, of a base its decoder alone; a run that is past that takes it from its checkpoint. */
-export async function startVae(
-  o: Pick<PartTraining<BodyBatch>, "run" | "resume" | "seconds" | "processes" | "onProgress" | "signal" | "models"> & {
-    vae: NonNullable<PartTraining<BodyBatch>["vae"]>;
-  },
-): Promise<void> {
-  const { run, resume } = o;
-  const { vae } = o.models;
-  const { settings, pictures } = o.vae;
+export async function startVae(t: StartedTraining, { settings, pictures }: TrainedVae): Promise<void> {
+  const { run, resume, seconds } = t;
+  const { vae } = t.models;
   const decoderOnly = run.config.from !== "nothing";
   if (resume && resume.phase !== "vae") {
     using file = run.openFile(resume, "vae");
     vae.loadStateDict(file, { what: file.path, device: vae.device });
     return;
   }
+  const { processes, options } = t.asked;
   await trainVae(vae, pictures, settings, {
     run,
     plan: run.config.plan.vae,
-    seconds: o.seconds * (decoderOnly ? settings.decoderShare : settings.share),
+    seconds: seconds * (decoderOnly ? settings.decoderShare : settings.share),
     decoderOnly,
-    processes: o.processes,
+    processes,
     resume,
     onPlanned: planned(run, "vae"),
-    onProgress: o.onProgress,
-    signal: o.signal,
+    onProgress: options.onProgress,
+    signal: options.signal,
   });
 }
 
@@ -82,17 +70,19 @@ export const vaeSteps = ({ config: { plan, preset } }: TrainingRun): { vae: numb
 };
 
 /** Trains and saves a part whose VAE is ready. */
-export async function trainPart<Data extends BodyBatch>(o: PartTraining<Data>): Promise<PartResult> {
-  const { run, resume, part, models, adapter, scheduler } = o;
-  const { unet, controlnet, vae, encoder } = models;
-  const { poses, times, prompts } = o.validate;
+export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samples: PartSamples<Data>): Promise<PartResult> {
+  const { run, resume, models, adapter, scheduler, asked } = t;
+  const { avatar, part, processes, skipped, trials, settings, compute } = asked;
+  const { onProgress, signal } = asked.options;
+  const { unet, controlnet, vae } = models;
   const { config } = run;
+  const { poses, prompts } = samples;
   const validation =
-    poses.length > 0 && prompts
-      ? new Validation({ run, times, poses, models: { unet, controlnet, vae }, scheduler: scheduler.config, sampling: o.sampling, prompts })
+    poses.length > 0
+      ? new Validation({ run, times: trials, poses, models, scheduler: scheduler.config, sampling: settings.sampling, prompts })
       : undefined;
   const trained = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
-  const left = (share: number) => o.seconds * share - (performance.now() - o.started) / 1000;
+  const left = (share: number) => t.seconds * share - (performance.now() - asked.began) / 1000;
   // Latents of another VAE would mean nothing to these weights.
   const vaeState = () => ({ vae: vae.stateDict() });
   let result = { busy: 1, overflowed: 0 };
@@ -101,35 +91,46 @@ export async function trainPart<Data extends BodyBatch>(o: PartTraining<Data>): 
     scope(() => noGrad(() => trained.forEach(([name, p]) => void p.value.detach().copy_(file.read(name)))));
   } else {
     result = await trainDenoiser<Data>({
-      ...o,
+      ...samples,
+      run,
+      resume,
       phase: part,
       stage: `training the ${part} model`,
-      seconds: Math.max(30, left(1 - (o.vae?.settings.finish.share ?? 0))),
+      seconds: Math.max(30, left(1 - (samples.vae?.settings.finish.share ?? 0))),
+      compute,
       models: { unet, controlnet, scheduler },
+      adapter,
+      processes,
+      skipped,
       validation,
-      alsoSaved: o.vae ? vaeState : undefined,
+      alsoSaved: samples.vae ? vaeState : undefined,
+      onProgress,
+      signal,
     });
   }
-  if (o.vae) {
-    const { settings, pictures } = o.vae;
-    const sampled = await sampleLatents(o, settings);
+  if (samples.vae) {
+    const sampled = await sampleLatents(t, samples, samples.vae.settings);
     try {
-      await trainVae(vae, pictures, settings, {
-        ...o,
+      await trainVae(vae, samples.vae.pictures, samples.vae.settings, {
+        run,
+        resume,
         plan: (config.plan.decoder ??= []),
         seconds: Math.max(10, left(1)),
         decoderOnly: true,
         sampled,
+        processes,
         alsoSaved: () => ({ ...vaeState(), denoiser: new Map(trained.map(([name, p]) => [name, p.value])) }),
         onPlanned: planned(run, "decoder"),
+        onProgress,
+        signal,
       });
     } finally {
-      for (const t of [sampled.encoded, ...sampled.ways]) t.dispose();
+      for (const x of [sampled.encoded, ...sampled.ways]) x.dispose();
     }
   }
   const steps = config.plan.body.at(-1)!.total;
-  if (o.processes.main) {
-    saveTrained(o.avatar, part, { unet, controlnet, vae, encoder }, o.vae ? scheduler.config : null, {
+  if (processes.main) {
+    saveTrained(avatar, part, models, samples.vae ? scheduler.config : null, {
       from: config.from,
       recipe: config.recipe,
       steps,
@@ -151,34 +152,37 @@ const batchSize = 8;
  * Latents of training frames, evenly over the clip, as rendering will sample them and as the first step alone does, which is blurrier still:
  * what the person will be rendered with on poses that training never saw lies between.
  */
-async function sampleLatents<Data extends BodyBatch>(o: PartTraining<Data>, { finish, batch }: VaeSettings): Promise<SampledLatents> {
-  const { unet, controlnet } = o.models;
-  const { device, precision } = o.compute;
-  const { config } = o.run;
+async function sampleLatents<Data extends BodyBatch>(
+  { asked, models, run: { config }, scheduler }: StartedTraining,
+  { count, shape, data: batchOf }: PartSamples<Data>,
+  { finish, batch }: VaeSettings,
+): Promise<SampledLatents> {
+  const { device, precision } = asked.compute;
+  const { onProgress, signal } = asked.options;
   // Of what the run keeps: going on, it samples the same ones.
   const wanted = config.minutes === null ? batch * (config.plan.decoder?.at(-1)?.total ?? 1) : finish.framesPerMinute * config.minutes;
-  const n = Math.max(1, Math.min(o.count, finish.frames, Math.round(wanted)));
-  const places = Array.from({ length: n }, (_, k) => Math.floor(((k + 0.5) * o.count) / n));
-  const ways = [...new Set([o.sampling.steps, 1])].map((steps) => ({
-    sampler: createSampler("ddim", o.scheduler.config, steps),
+  const n = Math.max(1, Math.min(count, finish.frames, Math.round(wanted)));
+  const places = Array.from({ length: n }, (_, k) => Math.floor(((k + 0.5) * count) / n));
+  const ways = [...new Set([asked.settings.sampling.steps, 1])].map((steps) => ({
+    sampler: createSampler("ddim", scheduler.config, steps),
     latents: [] as Tensor[],
   }));
   const encoded: Tensor[] = [];
   try {
     for (let from = 0; from < n; from += batchSize) {
-      o.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       const some = places.slice(from, from + batchSize);
       using g = new Generator(config.seed * 1_000_003 + from);
-      using noise = noGrad(() => g.randn([some.length, ...o.shape]));
+      using noise = noGrad(() => g.randn([some.length, ...shape]));
       const zeros = some.map(() => 0);
-      const data: BodyBatch & Partial<HeadBatch> = await o.data(some, zeros, noise, g);
+      const data: BodyBatch & Partial<HeadBatch> = await batchOf(some, zeros, noise, g);
       try {
         encoded.push(scope(() => noGrad(() => keep(data.latents.clone()))));
         for (const { sampler, latents } of ways) {
           const predict = (x: Tensor, t: number): Tensor =>
             autocast(device, precision, () =>
               predictNoised(
-                { unet, controlnet },
+                models,
                 x,
                 some.map(() => t),
                 data,
@@ -195,7 +199,7 @@ async function sampleLatents<Data extends BodyBatch>(o: PartTraining<Data>, { fi
       } finally {
         release(data);
       }
-      o.onProgress?.({ stage: "sampling frames for the decoder", done: Math.min(n, from + batchSize), total: n });
+      onProgress?.({ stage: "sampling frames for the decoder", done: Math.min(n, from + batchSize), total: n });
     }
     const joined = (parts: readonly Tensor[]) => scope(() => noGrad(() => keep(cat(parts, 0))));
     return { places, encoded: joined(encoded), ways: ways.map((w) => joined(w.latents)) };
