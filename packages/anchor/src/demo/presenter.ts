@@ -11,6 +11,7 @@ import {
   type Region,
 } from "@make-your-anchor/body";
 import { blankImage, type RgbImage } from "@make-your-anchor/media";
+import { mouth, type Mouth } from "../people/mouth.ts";
 
 const cloth = (r: number, g: number, b: number): Material => ({ base: [r, g, b], metallic: 0, roughness: 0.85 });
 /** Linear colours. */
@@ -25,6 +26,8 @@ const materials = {
   shirt: cloth(0.6, 0.62, 0.66),
   tie: cloth(0.33, 0.025, 0.03),
   stripe: cloth(0.5, 0.33, 0.05),
+  teeth: { base: [0.5, 0.46, 0.38], metallic: 0, roughness: 0.4 } as Material,
+  inside: { base: [0.05, 0.012, 0.01], metallic: 0, roughness: 0.9 } as Material,
 } as const;
 const order = Object.keys(materials) as (keyof typeof materials)[];
 
@@ -71,7 +74,7 @@ function coverAt(x: number, y: number, z: number, region: Region): { kind: Kind;
 }
 
 /** Clothes lie over the skin, hair over the scalp: the template pushed outwards there. */
-function dress(): { data: BodyModelData; materialAt: (face: number, w0: number, w1: number, w2: number) => number } {
+function dress(): { data: BodyModelData; mouth: Mouth; materialAt: (face: number, w0: number, w1: number, w2: number) => number } {
   const plain = mannequin();
   const { regions } = mannequinSurface();
   const v = plain.vTemplate;
@@ -91,12 +94,14 @@ function dress(): { data: BodyModelData; materialAt: (face: number, w0: number, 
     for (let k = 0; k < 3; k++) vTemplate[i + k] += (push * normals[i + k]) / length;
   }
   const index = Object.fromEntries(order.map((kind, i) => [kind, i])) as Record<Kind, number>;
+  const within = mouth();
   const materialAt = (face: number, w0: number, w1: number, w2: number): number => {
+    if (face >= within.firstFace) return index[within.at(face, w0, w1, w2)];
     const [a, b, c] = [f[3 * face], f[3 * face + 1], f[3 * face + 2]];
     const at = (k: number) => w0 * v[3 * a + k] + w1 * v[3 * b + k] + w2 * v[3 * c + k];
     return index[coverAt(at(0), at(1), at(2), regions[a]).kind];
   };
-  return { data: { ...plain, vTemplate }, materialAt };
+  return { data: { ...plain, vTemplate }, mouth: within, materialAt };
 }
 
 /** A wall with panels and soft light, a window and a plant's shadow: still, so that it must be learnt once. */
@@ -163,12 +168,12 @@ export class Presenter {
   constructor(size: number) {
     this.camera = presenterCamera(size);
     this.poser = new Poser(this.dressed.data);
-    this.raster = new Rasteriser(this.dressed.data.faces);
+    this.raster = new Rasteriser(this.dressed.mouth.faces);
     this.background = studio(size);
   }
   frame(m: Motion, i: number): RgbImage {
     const { vertices } = this.poser.pose(m, i);
-    const image = this.raster.render(vertices, this.camera, {
+    const image = this.raster.render(this.dressed.mouth.withMouth(vertices), this.camera, {
       background: this.background.data,
       materials: order.map((k) => materials[k]),
       materialAt: this.dressed.materialAt,

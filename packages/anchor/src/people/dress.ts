@@ -2,6 +2,7 @@
 import { mannequin, mannequinSurface, vertexNormals, type BodyModelData, type Region } from "@make-your-anchor/body";
 import { hash, mixed, patternAt, scaled, type Colour } from "./colour.ts";
 import type { Look } from "./look.ts";
+import { mouth, type Mouth } from "./mouth.ts";
 
 /** How a surface answers to light. */
 export interface Surface {
@@ -27,7 +28,9 @@ type Kind =
   | "jacket"
   | "lapel"
   | "tie"
-  | "button";
+  | "button"
+  | "teeth"
+  | "inside";
 
 const hairAt = (look: Look, x: number, y: number, z: number): number => {
   const { style, line, parting, volume, wave, frequency } = look.hair;
@@ -124,6 +127,7 @@ const grain = (x: number, y: number, z: number, f: number) => hash(Math.floor(x 
 
 export interface Dressed {
   data: BodyModelData;
+  mouth: Mouth;
   /** The surface at a point of a face, given by its corners' weights; `place` gets the point of the template. */
   surfaceAt(face: number, w0: number, w1: number, w2: number, place: Float32Array): Surface;
 }
@@ -201,11 +205,21 @@ export function dress(look: Look): Dressed {
         return { colour: patternAt(look.tie!.pattern, x, y), gloss: 0.15, bump: 0.05 };
       case "button":
         return { colour: [0.5, 0.48, 0.44], gloss: 0.4, bump: 0 };
+      case "teeth":
+        return { colour: [0.5, 0.46, 0.38], gloss: 0.3, bump: 0 };
+      case "inside":
+        return { colour: [0.05, 0.012, 0.01], gloss: 0, bump: 0 };
     }
   };
+  const within = mouth();
   return {
     data: { ...plain, vTemplate },
+    mouth: within,
     surfaceAt(face, w0, w1, w2, place) {
+      if (face >= within.firstFace) {
+        place.set([0, 0.25, 0.08]);
+        return colourOf(within.at(face, w0, w1, w2), 0, 0, 0);
+      }
       const [a, b, c] = [3 * f[3 * face], 3 * f[3 * face + 1], 3 * f[3 * face + 2]];
       for (let k = 0; k < 3; k++) place[k] = w0 * v[a + k] + w1 * v[b + k] + w2 * v[c + k];
       return colourOf(coverAt(look, place[0], place[1], place[2], regions[a / 3]).kind, place[0], place[1], place[2]);

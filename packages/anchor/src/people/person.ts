@@ -118,7 +118,7 @@ export class Person {
     this.motion = perform(d, frames, fps, this.look.betas);
     this.motion.camera = this.camera;
     this.poser = new Poser(this.dressed.data);
-    this.raster = new Rasteriser(this.dressed.data.faces);
+    this.raster = new Rasteriser(this.dressed.mouth.faces);
   }
 
   /** The picture of a frame. */
@@ -133,7 +133,7 @@ export class Person {
       cx: camera.cx * k,
       cy: camera.cy * k,
     };
-    const image = this.raster.render(this.poser.pose(this.motion, frame).vertices, large, {
+    const image = this.raster.render(this.dressed.mouth.withMouth(this.poser.pose(this.motion, frame).vertices), large, {
       background: this.background.data,
       shader: personShader(this.dressed, this.light, this.look.top.foldFrequency, this.folds),
     });
