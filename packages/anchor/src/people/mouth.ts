@@ -34,7 +34,12 @@ function rim(faces: Uint32Array, lip: (vertex: number) => boolean): number[] {
   return out;
 }
 
-export function mouth(): Mouth {
+let made: Mouth | undefined;
+
+/** The mannequin's; the same every time. */
+export const mouth = (): Mouth => (made ??= makeMouth());
+
+function makeMouth(): Mouth {
   const { faces, vTemplate } = mannequin();
   const { regions } = mannequinSurface();
   const ring = rim(faces, (v) => regions[v] === "upperLip" || regions[v] === "lowerLip");
