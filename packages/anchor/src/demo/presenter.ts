@@ -11,7 +11,7 @@ import {
   type Region,
 } from "@make-your-anchor/body";
 import { blankImage, type RgbImage } from "@make-your-anchor/media";
-import { mouth, type Mouth } from "../people/mouth.ts";
+import { mouth } from "../people/mouth.ts";
 
 const cloth = (r: number, g: number, b: number): Material => ({ base: [r, g, b], metallic: 0, roughness: 0.85 });
 /** Linear colours. */
@@ -74,7 +74,7 @@ function coverAt(x: number, y: number, z: number, region: Region): { kind: Kind;
 }
 
 /** Clothes lie over the skin, hair over the scalp: the template pushed outwards there. */
-function dress(): { data: BodyModelData; mouth: Mouth; materialAt: (face: number, w0: number, w1: number, w2: number) => number } {
+function dress(): { data: BodyModelData; materialAt: (face: number, w0: number, w1: number, w2: number) => number } {
   const plain = mannequin();
   const { regions } = mannequinSurface();
   const v = plain.vTemplate;
@@ -101,7 +101,7 @@ function dress(): { data: BodyModelData; mouth: Mouth; materialAt: (face: number
     const at = (k: number) => w0 * v[3 * a + k] + w1 * v[3 * b + k] + w2 * v[3 * c + k];
     return index[coverAt(at(0), at(1), at(2), regions[a]).kind];
   };
-  return { data: { ...plain, vTemplate }, mouth: within, materialAt };
+  return { data: { ...plain, vTemplate }, materialAt };
 }
 
 /** A wall with panels and soft light, a window and a plant's shadow: still, so that it must be learnt once. */
@@ -168,12 +168,12 @@ export class Presenter {
   constructor(size: number) {
     this.camera = presenterCamera(size);
     this.poser = new Poser(this.dressed.data);
-    this.raster = new Rasteriser(this.dressed.mouth.faces);
+    this.raster = new Rasteriser(mouth().faces);
     this.background = studio(size);
   }
   frame(m: Motion, i: number): RgbImage {
     const { vertices } = this.poser.pose(m, i);
-    const image = this.raster.render(this.dressed.mouth.withMouth(vertices), this.camera, {
+    const image = this.raster.render(mouth().withMouth(vertices), this.camera, {
       background: this.background.data,
       materials: order.map((k) => materials[k]),
       materialAt: this.dressed.materialAt,

@@ -2,7 +2,7 @@
 import { mannequin, mannequinSurface, vertexNormals, type BodyModelData, type Region } from "@make-your-anchor/body";
 import { hash, mixed, patternAt, scaled, type Colour } from "./colour.ts";
 import type { Look } from "./look.ts";
-import { mouth, type Mouth } from "./mouth.ts";
+import { mouth } from "./mouth.ts";
 
 /** How a surface answers to light. */
 export interface Surface {
@@ -126,8 +126,8 @@ function coverAt(look: Look, x: number, y: number, z: number, region: Region): {
 const grain = (x: number, y: number, z: number, f: number) => hash(Math.floor(x * f) + 131 * Math.floor(z * f), Math.floor(y * f));
 
 export interface Dressed {
+  /** Posed; pictures draw its vertices and faces with those of `mouth()`. */
   data: BodyModelData;
-  mouth: Mouth;
   /** The surface at a point of a face, given by its corners' weights; `place` gets the point of the template. */
   surfaceAt(face: number, w0: number, w1: number, w2: number, place: Float32Array): Surface;
 }
@@ -214,7 +214,6 @@ export function dress(look: Look): Dressed {
   const within = mouth();
   return {
     data: { ...plain, vTemplate },
-    mouth: within,
     surfaceAt(face, w0, w1, w2, place) {
       if (face >= within.firstFace) {
         place.set([0, 0.25, 0.08]);

@@ -7,6 +7,7 @@ import { randomBackdrop, randomForeground } from "./backdrop.ts";
 import { dress, type Dressed } from "./dress.ts";
 import { personShader, randomLight, type Light } from "./light.ts";
 import { randomLook, type Look } from "./look.ts";
+import { mouth } from "./mouth.ts";
 import { Dice } from "./random.ts";
 import { gestures, speechMotion, type ArmPose } from "./speech-motion.ts";
 
@@ -118,7 +119,7 @@ export class Person {
     this.motion = perform(d, frames, fps, this.look.betas);
     this.motion.camera = this.camera;
     this.poser = new Poser(this.dressed.data);
-    this.raster = new Rasteriser(this.dressed.mouth.faces);
+    this.raster = new Rasteriser(mouth().faces);
   }
 
   /** The picture of a frame. */
@@ -133,7 +134,7 @@ export class Person {
       cx: camera.cx * k,
       cy: camera.cy * k,
     };
-    const image = this.raster.render(this.dressed.mouth.withMouth(this.poser.pose(this.motion, frame).vertices), large, {
+    const image = this.raster.render(mouth().withMouth(this.poser.pose(this.motion, frame).vertices), large, {
       background: this.background.data,
       shader: personShader(this.dressed, this.light, this.look.top.foldFrequency, this.folds),
     });
