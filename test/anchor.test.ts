@@ -67,6 +67,20 @@ describe("demo", () => {
   });
 });
 
+describe("drafts", () => {
+  it("lie beside the weights that paint from them; where one is lost, animate says what to do", () => {
+    const folder = join(home, "undrafted");
+    cpSync(join(demo, "presenter"), folder, { recursive: true });
+    const draft = join(folder, "body", "draft.safetensors");
+    expect(existsSync(draft)).toBe(true);
+    expect(JSON.parse(readFileSync(join(folder, "body", "unet", "config.json"), "utf8")).in_channels).toBe(16);
+    rmSync(draft);
+    const { code, err } = anchor(["animate", folder, "--motion", folder, "--frames", "2"]);
+    expect(code).toBe(2);
+    expect(err).toMatch(/draft\.safetensors: missing.*train the body again/);
+  });
+});
+
 describe("device and precision", () => {
   it.skipIf(cudaDevices() > 0)("a GPU that is not there is misuse, and says how to get one (skipped where there is a GPU)", () => {
     const { code, err } = anchor(["animate", "demo/presenter", "--motion", "demo/presenter", "--device", "cuda"]);
@@ -144,6 +158,7 @@ describe("head", () => {
     expect(existsSync(join(folder, "heads", "transforms.npz"))).toBe(true);
     const config = JSON.parse(readFileSync(join(folder, "head", "unet", "config.json"), "utf8"));
     expect(config).toMatchObject({ _class_name: "UNet2DConditionModel", in_channels: 17 });
+    expect(existsSync(join(folder, "head", "draft.safetensors"))).toBe(true);
     expect(anchor(["train", folder, "head", "--steps", "6"]).code).toBe(0); // the crops are kept: only the training runs anew
   });
 

@@ -25,6 +25,15 @@ describe("sampling and training", () => {
     }
   });
 
+  it("a UNet that knows no drafts refuses one", async () => {
+    const { models, sampling } = bodySetup(new GoldenCase(fixture("body_pipeline")));
+    const { width, height } = sampling;
+    const draft = () => ({ width, height, data: new Uint8Array(3 * width * height) });
+    await expect(sampleBody(models, { ...sampling, draft }).next()).rejects.toThrow(
+      /expected in_channels 8 \(one that paints from drafts\), got 4/,
+    );
+  });
+
   for (const name of ["body_pipeline", "head_pipeline", "train_body", "train_head"]) {
     it(`${name} leaves no tensors`, async () => {
       const before = await settledTensors();

@@ -95,7 +95,7 @@ export async function headPipeline(g: GoldenCase): Promise<void> {
   const posteriorNoise = g.input("vae_posterior_noise");
   scope(() =>
     noGrad(() => {
-      const seen = headInputs(vae, images, masks, posteriorNoise);
+      const seen = headInputs(vae, images, masks, { posteriorNoise });
       g.check("mask", seen.mask);
       g.check("masked_image", seen.maskedImage);
       g.check("mask_latents", seen.maskLatents);

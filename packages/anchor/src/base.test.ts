@@ -26,14 +26,17 @@ test("of the preset's shapes, for body and head", () => {
   }
 });
 
-test("a body's UNet is the whole one where nothing is kept", () => {
+test("a body's UNet is the whole one where nothing is kept, its draft in the masked picture's place", () => {
   const [body, head] = [startFromBase(shippedBase, "body"), startFromBase(shippedBase, "head")];
   scope(() =>
     noGrad(() => {
       using g = new Generator(1);
-      const [x, context] = [g.randn([2, 8, 16, 16]), g.randn([2, 5, 96])];
+      const [x, draft, context] = [g.randn([2, 8, 16, 16]), g.randn([2, 8, 16, 16]), g.randn([2, 5, 96])];
       const t = fromData(BigInt64Array.of(700n, 20n), [2]);
-      const [a, b] = [body.unet.forward(x, t, context), head.unet.forward(cat([x, zeros([2, 9, 16, 16])], 1), t, context)];
+      const [a, b] = [
+        body.unet.forward(cat([x, draft], 1), t, context),
+        head.unet.forward(cat([x, zeros([2, 1, 16, 16]), draft], 1), t, context),
+      ];
       expect(a.abs().mean().item()).toBeGreaterThan(0.01);
       expect(a.sub(b).abs().max().item()).toBeLessThan(1e-4);
     }),

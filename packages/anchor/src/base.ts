@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { sourceOf } from "@make-your-anchor/torch";
+import { cat, keep, noGrad, scope, sourceOf } from "@make-your-anchor/torch";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
 import type { AvatarInfo } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
@@ -21,7 +21,7 @@ export const baseParts = ["vae", "denoiser/unet", "denoiser/controlnet", "denois
 
 /**
  * A base's models in float32.
- * @param model "body": the UNet without the channels for mask and masked picture, which are zero where nothing is kept; "head": whole
+ * @param model "body": the UNet without the channel for the mask, which is zero where nothing is kept, and with drafts where masked pictures were; "head": whole
  * @throws {AnchorError} `NO_BASE` when a part is missing
  */
 export function startFromBase(folder: string, model: Model = "head"): StartedModels {
@@ -85,13 +85,14 @@ export function startFrom(preset: Preset, model: Model, from: string): StartedMo
   };
 }
 
-/** The UNet of an inpainting one that is given a zero mask and a zero masked picture, exactly. `unet` is freed. */
+/** The UNet of an inpainting one that is given a zero mask, exactly. `unet` is freed. */
 function withoutMask(unet: UNet3DConditionModel): UNet3DConditionModel {
   const channels = unet.config.out_channels;
-  const body = new UNet3DConditionModel({ ...unet.config, in_channels: channels });
+  const body = new UNet3DConditionModel({ ...unet.config, in_channels: 2 * channels });
   const weights = unet.stateDict();
   const first = weights.get("conv_in.weight")!;
-  const narrowed = first.narrow(1, 0, channels);
+  // Noisy latents, the mask, the masked picture.
+  const narrowed = scope(() => noGrad(() => keep(cat([first.narrow(1, 0, channels), first.narrow(1, channels + 1, channels)], 1))));
   body.loadStateDict(sourceOf(new Map(weights).set("conv_in.weight", narrowed)));
   narrowed.dispose();
   unet.dispose();

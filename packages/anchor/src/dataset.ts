@@ -31,6 +31,10 @@ export class PictureSet {
   get length(): number {
     return this.planes.length;
   }
+  /** All of them, `[3, H, W]` bytes each. */
+  get all(): readonly Uint8Array[] {
+    return this.planes;
+  }
   /** `[3, H, W]` bytes. */
   bytes(i: number): Uint8Array {
     return this.planes[i];

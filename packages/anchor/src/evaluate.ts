@@ -5,7 +5,7 @@ import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
-import { fromPlanes, loadFrames, toPlanes, type PictureSet } from "./dataset.ts";
+import { fromPlanes, loadFrames, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
 import type { FaceCounts } from "./head/face-log.ts";
@@ -63,8 +63,6 @@ export interface Evaluation {
   contactSheet: string;
 }
 
-const all = (set: PictureSet): Planes[] => Array.from({ length: set.length }, (_, i) => set.bytes(i));
-
 /** Renders the held-out frames and compares. */
 export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): Promise<Evaluation> {
   if (!avatar.trained)
@@ -74,7 +72,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       { misuse: true },
     );
   const { heldOutFrom, frames: total, resolution: size } = avatar.info;
-  const train = all((await loadFrames(avatar, avatar.trainingFrames)).frames);
+  const train = (await loadFrames(avatar, avatar.trainingFrames)).frames.all;
   const heldFrames = avatar.framesWithPerson(heldOutFrom, total);
   if (heldFrames.length === 0)
     throw new AnchorError(
@@ -82,7 +80,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       `${avatar.info.name}: the person is not to be seen in the last part of the clip, which is kept for measuring: use a clip that shows them to its end`,
     );
   const held = await loadFrames(avatar, heldFrames);
-  const truth = all(held.frames);
+  const truth = held.frames.all;
   // What the choice of the weights looked at is no measure of them.
   const seen = new Set([...validatedFrames(avatar, "body"), ...(avatar.headTrained ? validatedFrames(avatar, "head") : [])]);
   const measured = heldFrames.flatMap((f, i) => (seen.has(f) ? [] : [i]));

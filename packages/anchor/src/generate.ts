@@ -49,6 +49,7 @@ export async function* generateFrames(
   try {
     const models = loadModels(avatar, "body", load);
     body = models;
+    const { draft } = models;
     const size = avatar.info.resolution;
     const latent = size / models.vae.factor;
     using g = new Generator(o.seed ?? s.seed);
@@ -61,6 +62,7 @@ export async function* generateFrames(
     const frames = sampleBody(models, {
       frames: o.frames,
       condition: o.condition,
+      draft: draft && ((condition) => draft.draw(condition)),
       promptEmbeds,
       negativePromptEmbeds,
       noise,

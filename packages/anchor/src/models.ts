@@ -28,6 +28,7 @@ import {
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
+import { Draft, draftFile } from "./draft.ts";
 import { makeFolder, pictureFiles, readJson, replaceFolder, writeJson } from "./files.ts";
 import { hubOf } from "./hub/cache.ts";
 import { requirePublished, type PublishedName } from "./hub/catalogue.ts";
@@ -200,10 +201,12 @@ export interface LoadedModels {
   vae: AutoencoderKL;
   /** As scheduler_config.json has it. */
   scheduler: Partial<SchedulerConfig>;
+  /** What frames, or faces in their crops, are painted from; of models that are. */
+  draft?: Draft;
   dispose(): void;
 }
 
-/** @throws {AnchorError} `NOT_TRAINED` when a part of the avatar's own is missing, `NEEDS_WEIGHTS` when a published one is */
+/** @throws {AnchorError} `NOT_TRAINED` when a part of the avatar's own is missing, `NEEDS_WEIGHTS` when a published one is, `DRAFT` when its draft is */
 export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {}): LoadedModels {
   const made: Module[] = [];
   const own = <M extends Module>(model: M): M => {
@@ -212,6 +215,11 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
   };
   const dispose = () => {
     for (const m of made) m.dispose();
+  };
+  // A body that paints from drafts takes one beside its noisy latents; a head has room for one anyway.
+  const draftOf = ({ config }: UNet3DConditionModel) => {
+    const path = avatar.path(model, draftFile);
+    return config.in_channels === 2 * config.out_channels || existsSync(path) ? Draft.load(path) : undefined;
   };
   try {
     const adapted = hasAdapter(avatar.path(model));
@@ -226,16 +234,19 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
         controlnet: started.controlnet,
         vae: own(AutoencoderKL.fromPretrained(partFolder(avatar, "vae", model), load)),
         scheduler: readConfig(join(partFolder(avatar, "scheduler", model), "scheduler_config.json")) as Partial<SchedulerConfig>,
+        draft: draftOf(started.unet),
         dispose,
       };
     }
     // Named in one sentence before the first is read.
     const folders = Object.fromEntries(bodyParts.map((part) => [part, partFolder(avatar, part, model)])) as Record<BodyPart, string>;
+    const unet = own(UNet3DConditionModel.fromPretrained(folders.unet, load));
     return {
-      unet: own(UNet3DConditionModel.fromPretrained(folders.unet, load)),
+      unet,
       controlnet: own(ControlNetModel.fromPretrained(folders.controlnet, load)),
       vae: own(AutoencoderKL.fromPretrained(folders.vae, load)),
       scheduler: readConfig(join(folders.scheduler, "scheduler_config.json")) as Partial<SchedulerConfig>,
+      draft: draftOf(unet),
       dispose,
     };
   } catch (error) {
@@ -280,7 +291,7 @@ export function saveTrained(
   model: Model,
   { unet, controlnet, vae, encoder }: StartedModels,
   scheduler: object | null,
-  { adapter, ...provenance }: Omit<Provenance, "rank"> & { adapter: PersonAdapter | null },
+  { adapter, draft, ...provenance }: Omit<Provenance, "rank"> & { adapter: PersonAdapter | null; draft?: Draft },
 ): void {
   const fresh = avatar.path(`${model}.new`);
   rmSync(fresh, { recursive: true, force: true });
@@ -291,6 +302,7 @@ export function saveTrained(
     saveModel(`${fresh}/unet`, unet, modelConfig(unet));
     saveModel(`${fresh}/controlnet`, controlnet, modelConfig(controlnet));
   }
+  draft?.save(join(makeFolder(fresh), draftFile));
   if (scheduler) saveModel(`${fresh}/vae`, vae, modelConfig(vae));
   if (scheduler && !adapter) {
     saveModel(`${fresh}/image_encoder`, encoder, modelConfig(encoder), "model.safetensors");

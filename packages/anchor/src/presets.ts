@@ -133,7 +133,7 @@ export const presets: Record<PresetName, Preset> = {
     resolution: 128,
     conditionStyle: "surface",
     models: {
-      unet: { ...miniBlocks, ...miniUp, in_channels: 8 },
+      unet: { ...miniBlocks, ...miniUp, in_channels: 16 },
       controlnet: miniControlNet,
       vae: miniVae,
       imageEncoder: miniEncoder,

@@ -76,7 +76,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   };
   try {
     models = loadModels(avatar, "head", load);
-    const { vae } = models;
+    const { vae, draft } = models;
     const latent = size / vae.factor;
     using g = new Generator(o.seed ?? s.seed);
     const noise = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
@@ -92,6 +92,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
         return crop.condition;
       },
       inpaint: (i) => waiting.get(i)!.crop,
+      draft: draft && ((condition) => draft.draw(condition)),
       promptEmbeds,
       negativePromptEmbeds,
       noise,

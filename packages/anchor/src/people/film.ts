@@ -3,9 +3,11 @@ import { FaceTrack } from "@make-your-anchor/face";
 import { toLuma } from "@make-your-anchor/media";
 import { toPlanes } from "../dataset.ts";
 import { ConditionRenderer } from "../conditions.ts";
+import { draftPictures } from "../draft.ts";
 import { headCrop } from "../head/crops.ts";
 import { meshSight } from "../head/sight.ts";
 import { Person } from "./person.ts";
+import { Dice } from "./random.ts";
 
 export interface PeopleWork {
   /** Side of the frames, pixels. */
@@ -26,6 +28,8 @@ export interface FilmedPerson {
   pictures: Uint8Array;
   /** The same; empty for pictures alone. */
   conditions: Uint8Array;
+  /** What the frames would be painted from, likewise; each from what some of the others show. */
+  drafts: Uint8Array;
   /** `[1, 3, size, size]`: who it is; left out, the first picture says so. */
   reference?: Uint8Array;
   /** Of those frames that show the face; as many, or fewer. */
@@ -34,6 +38,7 @@ export interface FilmedPerson {
     /** `[count, 3, headSize, headSize]` bytes. */
     pictures: Uint8Array;
     conditions: Uint8Array;
+    drafts: Uint8Array;
     /** `[count, headSize, headSize]`, 1 where the picture is kept. */
     masks: Uint8Array;
     reference?: Uint8Array;
@@ -66,18 +71,41 @@ export async function filmPerson(seed: number, w: PeopleWork): Promise<FilmedPer
     renderer?.dispose();
   }
   return {
-    pictures: join(pictures),
-    conditions: join(conditions),
+    pictures: joined(pictures),
+    conditions: joined(conditions),
+    drafts: await draftsOf(pictures, conditions, w.size, seed),
     heads: {
       count: headPictures.length,
-      pictures: join(headPictures),
-      conditions: join(headConditions),
-      masks: join(masks),
+      pictures: joined(headPictures),
+      conditions: joined(headConditions),
+      drafts: await draftsOf(headPictures, headConditions, w.headSize, seed),
+      masks: joined(masks),
     },
   };
 }
 
-function join(parts: readonly Uint8Array[]): Uint8Array {
+/** By which fits of real people miss: the deviation, as a share of the picture's side. */
+const astray = 0.007;
+
+/**
+ * Drafts of a person's frames, planes one behind the other; none without conditions. A made-up person's mesh never lies beside them, as that of a
+ * real one does by a pixel or so; so it is moved about, by a seed, where drafts learn from it.
+ * @param seed left out, it stays where it is
+ */
+export async function draftsOf(
+  pictures: readonly Uint8Array[],
+  conditions: readonly Uint8Array[],
+  size: number,
+  seed?: number,
+): Promise<Uint8Array> {
+  const d = seed === undefined ? undefined : new Dice(seed);
+  const some = () => (d ? Math.round(d.normal(0, astray * size)) : 0);
+  const shifts = conditions.map(() => [some(), some()] as const);
+  return joined((await draftPictures(pictures.slice(0, conditions.length), conditions, size, { parts: 3, shift: (i) => shifts[i] })).own);
+}
+
+/** One behind the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
   const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
   let at = 0;
   for (const p of parts) {

@@ -14,6 +14,8 @@ describe("made-up people", () => {
     expect(a.pictures.length).toBe(2 * n);
     expect(digest(a.pictures)).toBe(digest(again.pictures));
     expect(digest(a.conditions)).toBe(digest(again.conditions));
+    expect(a.drafts.length).toBe(2 * n);
+    expect(digest(a.drafts)).toBe(digest(again.drafts));
     expect(digest(a.pictures)).not.toBe(digest(b.pictures));
   });
 

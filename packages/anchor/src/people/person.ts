@@ -8,8 +8,8 @@ import { dress, type Dressed } from "./dress.ts";
 import { personShader, randomLight, type Light } from "./light.ts";
 import { randomLook, type Look } from "./look.ts";
 import { mouth } from "./mouth.ts";
+import { perform } from "./performance.ts";
 import { Dice } from "./random.ts";
-import { gestures, speechMotion, type ArmPose } from "./speech-motion.ts";
 
 /** Pictures are drawn this many times larger and shrunk: fine patterns must not flicker. */
 const oversampling = 2;
@@ -61,22 +61,6 @@ function develop(image: RgbImage, film: Film): RgbImage {
       out[3 * i + c] = Math.max(0, Math.min(255, Math.round(shade * (grey + film.saturation * (planes[c][i] - grey)))));
   }
   return { width, height, data: out };
-}
-
-/** Another speaker's gestures: the same kinds, done their own way; hands may rest. */
-function randomRepertoire(d: Dice): ArmPose[] {
-  const rest: ArmPose = { shoulder: [0.15, -0.25, -1.25], elbow: [-0.1, -0.9, 0], wrist: [0, 0, 0], curl: 0.25 };
-  const down: ArmPose = { shoulder: [0.1, -0.1, -1.35], elbow: [0, -0.25, 0], wrist: [0, 0, 0], curl: 0.3 };
-  const spread = d.range(0.05, 0.3);
-  const vary = (p: readonly [number, number, number], k: number) =>
-    p.map((x) => x + d.normal(0, spread * k)) as unknown as readonly [number, number, number];
-  const own = (p: ArmPose): ArmPose => ({
-    shoulder: vary(p.shoulder, 1),
-    elbow: vary(p.elbow, 1.3),
-    wrist: vary(p.wrist, 1.3),
-    curl: p.curl + d.normal(0, 0.2),
-  });
-  return [...Array.from({ length: 5 + d.below(6) }, () => own(d.pick(gestures))), own(rest), own(d.chance(0.4) ? down : rest)];
 }
 
 /** One made-up person in their place, performing. */
@@ -176,22 +160,4 @@ function randomCamera(d: Dice, size: number): MotionCamera {
     cy: size / 2,
     transl: [(x - size / 2) / perMetre, (y - size / 2) / perMetre + 1.07, distance],
   };
-}
-
-function perform(d: Dice, frames: number, fps: number, betas: Float32Array): Motion {
-  const m = speechMotion(frames / fps, fps, d.seed(), randomRepertoire(d));
-  m.betas.set(betas);
-  const turned = d.normal(0, 0.16);
-  const lean = [d.normal(0, 0.06), d.normal(0, 0.05)];
-  const gain = d.range(0.7, 2.2);
-  const bias = [d.normal(0, 0.08), d.normal(0, 0.14), d.normal(0, 0.05)];
-  for (let f = 0; f < m.frames; f++) {
-    m.globalOrient[3 * f + 1] += turned;
-    m.globalOrient[3 * f] += lean[0];
-    m.globalOrient[3 * f + 2] += lean[1];
-    // Neck and head: joints 12 and 15, the pelvis is not among them.
-    for (const joint of [11, 14])
-      for (let k = 0; k < 3; k++) m.bodyPose[f * 63 + joint * 3 + k] = m.bodyPose[f * 63 + joint * 3 + k] * gain + bias[k] / 2;
-  }
-  return m;
 }

@@ -1,7 +1,7 @@
 /**
  * Stage 1 of the mini preset's UNet, ControlNet and image encoder: made-up people, whole and their heads alone, in one model. The UNet is an
- * inpainting one. A body is what it paints where nothing is kept (mask and masked picture zero), so the same weights without those
- * channels are a body's UNet, exactly; see `startFromBase`.
+ * inpainting one. A body is what it paints where nothing is kept (mask zero) from a draft in the masked picture's place, so the same weights
+ * without the mask's channel are a body's UNet, exactly; see `startFromBase`.
  */
 import { autocast, cat, fromData, keep, noGrad, scope, zeros, type Generator, type Tensor } from "@make-your-anchor/torch";
 import { clipPixels, DDPMScheduler, denoisingLoss, meshFocus, type HeadBatch } from "@make-your-anchor/diffusion";
@@ -18,7 +18,7 @@ import type { SharedSettings } from "./pretrain.ts";
 /** A long run wants a lower rate than a few minutes do. */
 export const pretrainingRecipe = {
   accumulate: 1,
-  lr: 6e-4,
+  lr: 8e-4,
   weightDecay: 1e-2,
   schedule: "cosine",
   warmup: 100,
@@ -39,7 +39,7 @@ interface Samples {
   size: number;
   /** `[count, c, h, w]`, scaled. */
   latents: Tensor;
-  /** `[count, 1, h, w]`, 1 is kept, and the latents of what is kept; both zero of bodies. */
+  /** `[count, 1, h, w]`, 1 is kept, and the latents of what is kept; of bodies zero, and those of their drafts. */
   mask: Tensor;
   masked: Tensor;
   /** `[count, 3, size, size]`. */
@@ -51,6 +51,7 @@ interface Samples {
 interface Shots {
   pictures: Uint8Array;
   conditions: Uint8Array;
+  drafts: Uint8Array;
   masks?: Uint8Array;
   reference?: Uint8Array;
 }
@@ -85,12 +86,13 @@ export async function pretrainDenoiser(
     fromData(bytes, [count, 3, size, size]).to(device).to("float32").div(127.5).sub(1);
   const encode = (x: Tensor) => vae.encode(x).mean.mul(vae.config.scaling_factor);
 
-  const samples = (count: number, size: number, { pictures, conditions, masks, reference }: Shots): Samples =>
+  const samples = (count: number, size: number, { pictures, conditions, drafts, masks, reference }: Shots): Samples =>
     scope(() =>
       noGrad(() => {
         const x = pixels(pictures, count, size);
         const latents = encode(x);
         const [, , h, w] = latents.shape;
+        const drafted = pixels(drafts, count, size);
         const kept = masks && fromData(masks, [count, 1, size, size]).to(device).to("float32");
         return {
           count,
@@ -99,7 +101,7 @@ export async function pretrainDenoiser(
           mask: keep(
             kept ? kept.slice(2, 0, null, vae.factor).slice(3, 0, null, vae.factor).contiguous() : zeros([count, 1, h, w], { device }),
           ),
-          masked: keep(kept ? encode(x.mul(kept)).clone() : latents.mul(0)),
+          masked: keep(encode(kept ? drafted.add(x.sub(drafted).mul(kept)) : drafted).clone()),
           conditions,
           look: keep(clipPixels([fromPlanes((reference ?? pictures).subarray(0, 3 * size * size), size, size)], encoder.config.image_size)),
         };

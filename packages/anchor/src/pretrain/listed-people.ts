@@ -3,7 +3,7 @@ import { Generator, scope } from "@make-your-anchor/torch";
 import { readImage, resizePil, toLuma, type RgbImage } from "@make-your-anchor/media";
 import { toPlanes } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
-import type { FilmedPerson, PeopleWork } from "../people/film.ts";
+import { draftsOf, joined, type FilmedPerson, type PeopleWork } from "../people/film.ts";
 import type { PeopleSource } from "./pool.ts";
 import type { Row } from "./dataset.ts";
 
@@ -35,20 +35,29 @@ export class ListedPeople implements PeopleSource {
     const { bodies, heads } = this.people[turn % this.count];
     using g = new Generator(turn);
     const { frames, size, headSize, what } = this.work;
-    const pick = (from: readonly Row[], n: number): Row[] =>
-      scope(() => Array.from(g.randint(0, from.length, [n]).data(), Number)).map((k) => from[k]);
+    // In their order and as far as they reach no row twice: a frame's draft must not have seen it.
+    const pick = (from: readonly Row[], n: number): Row[] => {
+      const order = scope(() => Array.from(g.randperm(from.length).data(), Number));
+      return Array.from({ length: n }, (_, k) => order[k % order.length])
+        .sort((a, b) => a - b)
+        .map((k) => from[k]);
+    };
     const shown = pick(bodies, frames);
     const crops = what === "all" && heads.length > 0 ? pick(heads, frames) : [];
+    const [pictures, conditions] = [await planes(shown, "picture", size), what === "all" ? await planes(shown, "condition", size) : []];
+    const [headPictures, headConditions] = [await planes(crops, "picture", headSize), await planes(crops, "condition", headSize)];
     return {
-      pictures: await planes(shown, "picture", size),
-      conditions: what === "all" ? await planes(shown, "condition", size) : new Uint8Array(0),
-      reference: await planes(shown.slice(0, 1), "reference", size),
+      pictures: joined(pictures),
+      conditions: joined(conditions),
+      drafts: await draftsOf(pictures, conditions, size),
+      reference: joined(await planes(shown.slice(0, 1), "reference", size)),
       heads: {
         count: crops.length,
-        pictures: await planes(crops, "picture", headSize),
-        conditions: await planes(crops, "condition", headSize),
+        pictures: joined(headPictures),
+        conditions: joined(headConditions),
+        drafts: await draftsOf(headPictures, headConditions, headSize),
         masks: await masks(crops, headSize),
-        reference: await planes(crops.slice(0, 1), "reference", headSize),
+        reference: joined(await planes(crops.slice(0, 1), "reference", headSize)),
       },
     };
   }
@@ -58,9 +67,9 @@ export class ListedPeople implements PeopleSource {
 const at = (image: RgbImage, size: number): RgbImage =>
   image.width === size && image.height === size ? image : resizePil(image, size, size, "bilinear");
 
-async function planes(rows: readonly Row[], what: "picture" | "condition" | "reference", size: number): Promise<Uint8Array> {
-  const out = new Uint8Array(rows.length * 3 * size * size);
-  for (const [i, row] of rows.entries()) out.set(toPlanes(at(await readImage(row[what]), size)), i * 3 * size * size);
+async function planes(rows: readonly Row[], what: "picture" | "condition" | "reference", size: number): Promise<Uint8Array[]> {
+  const out: Uint8Array[] = [];
+  for (const row of rows) out.push(toPlanes(at(await readImage(row[what]), size)));
   return out;
 }
 async function masks(rows: readonly Row[], size: number): Promise<Uint8Array> {

@@ -55,7 +55,7 @@ export interface PretrainResult {
 export type SharedSettings = Omit<LoopOptions, "stage" | "recipe" | "parameters" | "gradients">;
 
 /** Frames of a person; crops of the VAE's few are many. */
-const frames = { vae: 3, denoiser: 8 } as const;
+const frames = { vae: 3, denoiser: 12 } as const;
 
 /**
  * Pre-trains a part; interrupted, the same call goes on where it stopped. The denoiser needs the VAE's folder.

@@ -4,6 +4,7 @@ import type { BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
+import { draftPictures } from "../draft.ts";
 import { PosteriorLatents, UnitLatents } from "./latents.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { AskedTraining, type TrainedPart, type TrainOptions } from "./started.ts";
@@ -44,9 +45,12 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
 
   const latents = sets ? new UnitLatents(models.vae, sets.frames, from === "nothing") : new PosteriorLatents(models.vae, avatar, frames);
+  const drafted = sets && (await draftPictures(sets.frames.all, sets.conditions.all, size, o));
+  const drafts = drafted && new UnitLatents(models.vae, new PictureSet(size, drafted.own), false);
   try {
     const { steps, ...result } = await trainPart<BodyBatch>(training, {
       vae,
+      draft: drafted?.draft,
       poses,
       prompts,
       count: frames.length,
@@ -57,6 +61,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
         return scope(() =>
           noGrad(() => ({
             latents: ofPlaces,
+            draftLatents: drafts?.batch(places),
             noise: keep(noise.to(device).clone()),
             timesteps,
             context: keep(context.expand([places.length, context.size(1), context.size(2)])),
@@ -68,5 +73,6 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     return { ...training.told(result), steps: { ...vaeSteps(run), body: steps } };
   } finally {
     latents.dispose();
+    drafts?.dispose();
   }
 }

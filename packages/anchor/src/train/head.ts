@@ -4,6 +4,7 @@ import { samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } f
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { PictureSet } from "../dataset.ts";
+import { draftPictures } from "../draft.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { validatedFrames } from "../models.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
@@ -21,7 +22,7 @@ export interface HeadTrainResult extends TrainedPart {
 /** A crop as the model learns from it; all but the condition as latents. */
 interface Crop {
   picture: Posterior;
-  /** The picture with its face blanked. */
+  /** The picture with its face blanked, or drafted. */
   masked: Posterior;
   /** `[1, 1, h, w]`: 1 is kept. */
   mask: Tensor;
@@ -33,10 +34,13 @@ class CropLatents {
   private readonly avatar: Avatar;
   private readonly frames: readonly number[];
   private readonly size: number;
+  private readonly drafts: PictureSet | null;
   private readonly known = new Map<number, Crop>();
 
-  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number) {
+  /** @param drafts of the frames; null: faces are blanked */
+  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number, drafts: PictureSet | null) {
     this.vae = vae;
+    this.drafts = drafts;
     this.avatar = avatar;
     this.frames = frames;
     this.size = size;
@@ -44,17 +48,19 @@ class CropLatents {
   async at(k: number): Promise<Crop> {
     const known = this.known.get(k);
     if (known) return known;
-    const { vae, size } = this;
+    const { vae, size, drafts } = this;
     const set = await PictureSet.load([headPath(this.avatar, "aligned", this.frames[k])], size);
     const kept = Float32Array.from(toLuma(await readImage(headPath(this.avatar, "masks", this.frames[k]))), (v) => (v >= 128 ? 1 : 0));
     const crop = scope(() =>
       noGrad(() => {
         const mask = fromData(kept, [1, 1, size, size], { device: vae.device });
-        const pixels = set.batch([0]).to(vae.device).to("float32").div(127.5).sub(1);
+        const pixelsOf = (bytes: Tensor) => bytes.to(vae.device).to("float32").div(127.5).sub(1);
+        const pixels = pixelsOf(set.batch([0]));
+        const drafted = drafts ? pixelsOf(drafts.batch([k])).mul(mask.mul(-1).add(1)) : null;
         const own = ({ mean, logvar }: Posterior): Posterior => ({ mean: keep(mean.clone()), logvar: keep(logvar.clone()) });
         return {
           picture: own(vae.encode(pixels)),
-          masked: own(vae.encode(pixels.mul(mask))),
+          masked: own(vae.encode(drafted ? pixels.mul(mask).add(drafted) : pixels.mul(mask))),
           mask: keep(mask.slice(2, 0, null, vae.factor).slice(3, 0, null, vae.factor).contiguous()),
         };
       }),
@@ -110,21 +116,23 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     poses.push({ frame, truth, condition: await picture("conditions"), inpaint: { image: truth, mask: await picture("masks") } });
   }
   const prompts = await training.prompts(context);
-  const latents = new CropLatents(vae, avatar, frames, resolution);
+  const conditionsOf = (places: readonly number[]) =>
+    PictureSet.load(
+      paths(
+        "conditions",
+        places.map((k) => frames[k]),
+      ),
+      resolution,
+    );
+  // Small ones are held; at full size they are read as they are needed, as the body's.
+  const small = full ? null : await conditionsOf([...frames.keys()]);
+  const drafted = ofVae && small && (await draftPictures(ofVae.pictures.all, small.all, resolution, o));
+  const latents = new CropLatents(vae, avatar, frames, resolution, drafted && new PictureSet(resolution, drafted.own));
   try {
     if (from === "nothing") vae.config.scaling_factor = await latents.unitScale();
-    const conditionsOf = (places: readonly number[]) =>
-      PictureSet.load(
-        paths(
-          "conditions",
-          places.map((k) => frames[k]),
-        ),
-        resolution,
-      );
-    // Small ones are held; at full size they are read as they are needed, as the body's.
-    const small = full ? null : await conditionsOf([...frames.keys()]);
     const { steps, ...result } = await trainPart<HeadBatch>(training, {
       vae: ofVae,
+      draft: drafted?.draft,
       poses,
       prompts,
       count: frames.length,

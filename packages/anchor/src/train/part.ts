@@ -5,6 +5,7 @@
 import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, predictNoised, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
+import type { Draft } from "../draft.ts";
 import { saveTrained, type Prompts } from "../models.ts";
 import type { VaeSettings } from "../presets.ts";
 import { release } from "./denoising.ts";
@@ -21,6 +22,8 @@ export interface PartSamples<Data extends BodyBatch> extends Pick<DenoiserTraini
   prompts: Prompts;
   /** How the VAE is trained, and on what; null: it is published and stays. */
   vae: TrainedVae | null;
+  /** What the frames are painted from, of models that are. */
+  draft?: Draft;
 }
 
 export interface TrainedVae {
@@ -76,10 +79,10 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
   const { onProgress, signal } = asked.options;
   const { unet, controlnet, vae } = models;
   const { config } = run;
-  const { poses, prompts } = samples;
+  const { poses, prompts, draft } = samples;
   const validation =
     poses.length > 0
-      ? new Validation({ run, times: trials, poses, models, scheduler: scheduler.config, sampling: settings.sampling, prompts })
+      ? new Validation({ run, times: trials, poses, models, scheduler: scheduler.config, sampling: settings.sampling, prompts, draft })
       : undefined;
   const trained = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
   const left = (share: number) => t.seconds * share - (performance.now() - asked.began) / 1000;
@@ -137,6 +140,7 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
       best: validation?.best ?? null,
       validated: poses.map((p) => p.frame),
       adapter,
+      draft,
     });
     config.finished = true;
     run.save();

@@ -5,6 +5,7 @@ import { Generator, keep, noGrad, SafetensorsFile, saveSafetensors, scope, type 
 import { createSampler, sampleBody, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import { fromPlanes, toPlanes } from "../dataset.ts";
+import type { Draft } from "../draft.ts";
 import { makeFolder, readJson, writeJson } from "../files.ts";
 import { score, type Planes, type Scores } from "../measure.ts";
 import type { Prompts } from "../models.ts";
@@ -30,6 +31,8 @@ export interface ValidationOptions {
   scheduler: Partial<SchedulerConfig>;
   sampling: Omit<Preset["sampling"], "aliased"> & { aliased?: boolean };
   prompts: Prompts;
+  /** What the poses are painted from, of models that are. */
+  draft?: Draft;
 }
 
 export interface Best extends Scores {
@@ -114,7 +117,7 @@ export class Validation {
   }
 
   private async render(signal?: AbortSignal): Promise<Planes[]> {
-    const { poses, models, scheduler, sampling: s, prompts } = this.o;
+    const { poses, models, scheduler, sampling: s, prompts, draft } = this.o;
     const size = poses[0].truth.width;
     const latent = size / models.vae.factor;
     using g = new Generator(s.seed);
@@ -131,6 +134,7 @@ export class Validation {
         frames: poses.length,
         condition: (i) => poses[i].condition,
         inpaint: poses[0].inpaint && ((i) => poses[i].inpaint!),
+        draft: draft && ((condition) => draft.draw(condition)),
         ...prompts,
         noise,
         width: size,

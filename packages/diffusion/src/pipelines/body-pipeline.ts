@@ -14,7 +14,7 @@ import type { AutoencoderKL } from "../models/autoencoder-kl.ts";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet3DConditionModel } from "../models/unet-2d-condition.ts";
 import type { Sampler, SamplerState } from "../schedulers/run.ts";
-import { headInputs } from "./head-pipeline.ts";
+import { headInputs, pictureLatents } from "./head-pipeline.ts";
 import { overlapWindows } from "./windows.ts";
 
 export interface BodyModels {
@@ -55,6 +55,11 @@ export interface BodySampling {
    * asked once each, in order, after its condition. The mask is black where it is to be painted, as in `sampleHead`.
    */
   inpaint?: (frame: number) => Inpainting | Promise<Inpainting>;
+  /**
+   * What a frame is painted from: a picture of the video's size for a condition of that size. Without `inpaint` all of the frame (a UNet of 2·C
+   * input channels); with it the part that is painted anew.
+   */
+  draft?: (condition: RgbImage) => RgbImage;
   signal?: AbortSignal;
   /** Called after each window of each step. */
   onProgress?: (done: number, total: number) => void;
@@ -91,11 +96,12 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   const guided = guidanceScale !== 1;
   expectShape("noise", o.noise, [1, vae.config.latent_channels, 1, o.height / vae.factor, o.width / vae.factor]);
   if (guided && !o.negativePromptEmbeds) throw new TorchError("GUIDANCE", "guidance needs negativePromptEmbeds, or a guidanceScale of 1");
-  const wanted = vae.config.latent_channels * (o.inpaint ? 2 : 1) + (o.inpaint ? 1 : 0);
+  const beside = o.inpaint || o.draft !== undefined;
+  const wanted = vae.config.latent_channels * (beside ? 2 : 1) + (o.inpaint ? 1 : 0);
   if (unet.config.in_channels !== wanted)
     throw new TorchError(
       "CONFIG",
-      `the UNet: expected in_channels ${wanted}${o.inpaint ? " (an inpainting model)" : ""}, got ${unet.config.in_channels}`,
+      `the UNet: expected in_channels ${wanted}${o.inpaint ? " (an inpainting model)" : o.draft ? " (one that paints from drafts)" : ""}, got ${unet.config.in_channels}`,
     );
   const windows = overlapWindows(o.frames, windowSize, windowOverlap);
   const stride = windowSize - windowOverlap;
@@ -123,7 +129,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   const carries: (Carry | undefined)[] = timesteps.map(() => undefined);
   const conditions = new Map<number, Uint8Array>();
   const embedded = new Map<number, Tensor>();
-  /** Mask and masked picture as latents, `[1, C + 1, h, w]`, by frame. */
+  /** Mask and masked picture as latents, `[1, C + 1, h, w]`, or the draft, `[1, C, h, w]`, by frame. */
   const further = new Map<number, Tensor>();
   const bytesPerEmbedded = (controlnet.config.block_out_channels[0] * h * w * 4) as number;
   const cacheEmbedded = bytesPerEmbedded * (steps + span) * stride * (span - 1 || 1) < embeddedBudget;
@@ -183,8 +189,8 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         const n = to - from;
         const x = latentsAt(k, from, to);
         const input = (branches === 2 ? cat([x, x], 0) : x.contiguous()).to(unet.dtype);
-        const beside = [...Array(o.inpaint ? n : 0).keys()].map((i) => further.get(from + i)!);
-        const seen = beside.length > 0 ? cat([input, cat(branches === 2 ? [...beside, ...beside] : beside, 0)], 1) : input;
+        const more = [...Array(beside ? n : 0).keys()].map((i) => further.get(from + i)!);
+        const seen = more.length > 0 ? cat([input, cat(branches === 2 ? [...more, ...more] : more, 0)], 1) : input;
         const t = fromData(
           BigInt64Array.from({ length: branches }, () => BigInt(timesteps[k])),
           [branches],
@@ -235,16 +241,16 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
   try {
     for (let tick = firstWindow; tick < windows.length + steps * (span - 1); tick++) {
       for (; tick < windows.length && asked < windows[tick].to; asked++) {
-        const picture = await o.condition(asked);
-        conditions.set(
-          asked,
-          (picture.width === o.width && picture.height === o.height ? picture : resizePil(picture, o.width, o.height, "lanczos")).data,
-        );
-        if (o.inpaint) {
-          const { image, mask } = await o.inpaint(asked);
+        const given = await o.condition(asked);
+        const picture = given.width === o.width && given.height === o.height ? given : resizePil(given, o.width, o.height, "lanczos");
+        conditions.set(asked, picture.data);
+        if (beside) {
+          const inpaint = await o.inpaint?.(asked);
+          const drafts = o.draft && [o.draft(picture)];
           const latents = scope(() =>
             noGrad(() => {
-              const { maskLatents, maskedImageLatents } = headInputs(vae, [image], [mask]);
+              if (!inpaint) return keep(pictureLatents(vae, drafts!).to(unet.device).to(unet.dtype).clone());
+              const { maskLatents, maskedImageLatents } = headInputs(vae, [inpaint.image], [inpaint.mask], { drafts });
               return keep(cat([maskLatents, maskedImageLatents], 1).to(unet.device).to(unet.dtype));
             }),
           );

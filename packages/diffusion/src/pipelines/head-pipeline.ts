@@ -46,7 +46,7 @@ export interface HeadSampling {
 export interface HeadInputs {
   /** `[N, 1, H, W]`, 0 or 1; 1 is kept. */
   mask: Tensor;
-  /** `[N, 3, H, W]`, values −1..1, 0 where it is to be painted. */
+  /** `[N, 3, H, W]`, values −1..1, where it is to be painted 0 or the draft. */
   maskedImage: Tensor;
   /** `[N, 1, h, w]` */
   maskLatents: Tensor;
@@ -67,12 +67,23 @@ function stack(images: readonly RgbImage[], what: string): Tensor {
   return fromData(out, [images.length, 3, height, width]);
 }
 
-/** Masks and masked pictures as the inpainting UNet takes them. */
+/** `[N, 3, H, W]`, values −1..1. */
+const pixelsOf = (vae: AutoencoderKL, pictures: readonly RgbImage[]): Tensor =>
+  stack(pictures, "picture").to(vae.device).to(vae.dtype).div(127.5).sub(1);
+
+/** Pictures of one size as a UNet takes them beside its noisy latents: `[N, C, h, w]`, the posteriors' means times the scaling factor. */
+export const pictureLatents = (vae: AutoencoderKL, pictures: readonly RgbImage[]): Tensor =>
+  vae.encode(pixelsOf(vae, pictures)).mean.mul(vae.config.scaling_factor);
+
+/**
+ * Masks and masked pictures as the inpainting UNet takes them.
+ * @param drafts what stands where the pictures are to be painted, where the model knows drafts
+ */
 export function headInputs(
   vae: AutoencoderKL,
   images: readonly RgbImage[],
   masks: readonly RgbImage[],
-  posteriorNoise?: Tensor,
+  { posteriorNoise, drafts }: { posteriorNoise?: Tensor; drafts?: readonly RgbImage[] } = {},
 ): HeadInputs {
   const [{ width, height }] = images;
   if (masks.length !== images.length) throw new TorchError("SHAPE", `${images.length} pictures, but ${masks.length} masks`);
@@ -83,8 +94,8 @@ export function headInputs(
     toLuma(mask).forEach((v, i) => (kept[n * width * height + i] = v >= 128 ? 1 : 0));
   });
   const mask = fromData(kept, [masks.length, 1, height, width]).to(vae.device).to(vae.dtype);
-  const pixels = stack(images, "picture").to(vae.device).to(vae.dtype).div(127.5).sub(1);
-  const maskedImage = pixels.mul(mask);
+  const keptPixels = pixelsOf(vae, images).mul(mask);
+  const maskedImage = drafts ? keptPixels.add(pixelsOf(vae, drafts).mul(mask.mul(-1).add(1))) : keptPixels;
   const f = vae.factor;
   const posterior = vae.encode(maskedImage);
   const latents = posteriorNoise ? samplePosterior(posterior, posteriorNoise.to(vae.device).to(vae.dtype)) : posterior.mean;
@@ -136,7 +147,7 @@ export async function sampleHead(models: HeadModels, o: HeadSampling): Promise<T
   try {
     const { further, context, embedded } = scope(() =>
       noGrad(() => {
-        const { maskLatents, maskedImageLatents } = headInputs(vae, o.images, o.masks, o.posteriorNoise);
+        const { maskLatents, maskedImageLatents } = headInputs(vae, o.images, o.masks, { posteriorNoise: o.posteriorNoise });
         const sized = o.conditions.map((c) => (c.width === width && c.height === height ? c : resizePil(c, width, height, "lanczos")));
         const condition = stack(sized, "condition").div(255).to(unet.device).to(unet.dtype);
         return {

@@ -21,6 +21,8 @@ export interface BodyBatch {
   context: Tensor;
   /** Condition pictures `[B, 3, H, W]`, values 0..1. */
   condition: Tensor;
+  /** `[B, C, h, w]`: latents of each frame's draft, times the scaling factor, of a UNet of 2·C input channels that paints from one. */
+  draftLatents?: Tensor;
   /** `[B]`: what each sample's error counts; left out, all count 1. */
   weights?: readonly number[];
   /** `[B, 1, h, w]`: what each place's error counts; left out, all count 1. See `meshFocus`. */
@@ -51,18 +53,19 @@ export interface HeadBatch extends BodyBatch {
  * What the models say to noised latents: noise or velocity, as the schedule wants it.
  * @param noisy `[B, C, h, w]`
  * @param timesteps `[B]`
- * @param asked context and condition; of a head also mask and masked picture
+ * @param asked context and condition; of a head also mask and masked picture, of a body that has one its draft
  */
 export function predictNoised(
   { unet, controlnet }: Pick<DenoisingModels, "unet" | "controlnet">,
   noisy: Tensor,
   timesteps: readonly number[],
-  asked: Pick<BodyBatch, "context" | "condition"> & Partial<Pick<HeadBatch, "maskLatents" | "maskedImageLatents">>,
+  asked: Pick<BodyBatch, "context" | "condition" | "draftLatents"> & Partial<Pick<HeadBatch, "maskLatents" | "maskedImageLatents">>,
 ): Tensor {
-  const { maskLatents, maskedImageLatents } = asked;
+  const { maskLatents, maskedImageLatents, draftLatents } = asked;
   const t = fromData(BigInt64Array.from(timesteps, BigInt), [timesteps.length], { device: noisy.device });
   const residuals = controlnet.forward(noisy, t, asked.context, asked.condition);
-  const seen = maskLatents && maskedImageLatents ? cat([noisy, maskLatents, maskedImageLatents], 1) : noisy;
+  const beside = maskLatents && maskedImageLatents ? [maskLatents, maskedImageLatents] : draftLatents ? [draftLatents] : [];
+  const seen = beside.length > 0 ? cat([noisy, ...beside], 1) : noisy;
   return unet.forward(seen, t, asked.context, residuals);
 }
 

@@ -1,0 +1,93 @@
+import { expect, test } from "vitest";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fromData, saveSafetensors } from "@make-your-anchor/torch";
+import { Draft, draftPictures } from "./draft.ts";
+
+const size = 32;
+const n = size * size;
+
+/** A square body whose surface colours run from left to right and from top to bottom, its upper left corner at `x`, `y`. */
+function condition(x: number, y: number): Uint8Array {
+  const out = new Uint8Array(3 * n);
+  for (let v = 0; v < 12; v++)
+    for (let u = 0; u < 12; u++) {
+      const p = (y + v) * size + x + u;
+      [out[p], out[n + p], out[2 * n + p]] = [40 + 14 * u, 60 + 12 * v, 200];
+    }
+  return out;
+}
+/** How that body looks: stripes; and the wall behind it. */
+const stripe = (colour: number) => (Math.floor((colour - 40) / 14) % 4 < 2 ? 220 : 30);
+const wall = (p: number, c: number) => 100 + 5 * c + (p % size);
+function picture(cond: Uint8Array): Uint8Array {
+  return Uint8Array.from({ length: 3 * n }, (_, i) => {
+    const [c, p] = [Math.floor(i / n), i % n];
+    return cond[p] > 0 ? stripe(cond[p]) : wall(p, c);
+  });
+}
+const conditions = Array.from({ length: 16 }, (_, i) => condition(1 + i, 4 + (i % 8)));
+const pictures = conditions.map(picture);
+/** Mean difference where `mask` says. */
+function off(a: Uint8Array, b: Uint8Array, where: (p: number) => boolean): number {
+  let [sum, count] = [0, 0];
+  for (let i = 0; i < 3 * n; i++) if (where(i % n)) [sum, count] = [sum + Math.abs(a[i] - b[i]), count + 1];
+  return sum / count;
+}
+
+test("a place that was never there before is drawn in the colours it has elsewhere, before the wall behind it", async () => {
+  const { draft } = await draftPictures(pictures, conditions, size);
+  const unseen = condition(14, 18);
+  const [made, truth] = [draft.planes(unseen), picture(unseen)];
+  expect(off(made, truth, (p) => unseen[p] > 0)).toBeLessThan(25);
+  expect(off(made, truth, (p) => unseen[p] === 0)).toBeLessThan(1);
+  // A wall that stood behind the body now and then is known from when it did not.
+  const uncovered = draft.planes(condition(1, 4));
+  expect(off(uncovered, picture(condition(1, 4)), (p) => p % size > 13)).toBeLessThan(1);
+  expect((await draftPictures(pictures, conditions, size)).draft.planes(unseen)).toEqual(made);
+});
+
+test("a frame's own draft has not seen it, nor those around it", async () => {
+  const strange = pictures.map((p, i) => (i === 4 || i === 5 ? p.map((_, k) => (conditions[i][k % n] > 0 ? 0 : p[k])) : p));
+  const { draft, own } = await draftPictures(strange, conditions, size, { parts: 8 });
+  const body = (p: number) => conditions[4][p] > 0;
+  expect(off(own[4], pictures[4], body)).toBeLessThan(25); // as if it looked like the others
+  expect(off(own[0], own[4], body)).toBeGreaterThan(5); // which know of it
+  expect(off(draft.planes(conditions[4]), own[4], body)).toBeGreaterThan(2);
+});
+
+test("a mesh that lies beside the body teaches the places beside it", async () => {
+  const { draft } = await draftPictures(pictures, conditions, size, { shift: () => [3, 0] });
+  const unseen = condition(14, 18);
+  const moved = condition(11, 18);
+  const inside = (p: number) => unseen[p] > 0 && moved[p] > 0;
+  const made = draft.planes(unseen);
+  const beside = Uint8Array.from({ length: 3 * n }, (_, i) => picture(unseen)[i + 3] ?? 0);
+  expect(off(made, beside, (p) => inside(p) && inside(p + 3))).toBeLessThan(off(made, picture(unseen), (p) => inside(p) && inside(p + 3)));
+});
+
+test("nothing to learn from is grey, and no error", async () => {
+  const { draft, own } = await draftPictures([], [], 8);
+  expect(own).toEqual([]);
+  expect(draft.planes(new Uint8Array(192).fill(99))[0]).toBe(128);
+});
+
+test("is kept in a file of its own; another one is refused", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "draft-"));
+  try {
+    const path = join(folder, "draft.safetensors");
+    const { draft } = await draftPictures(pictures, conditions, size);
+    draft.save(path);
+    expect(Draft.load(path).planes(conditions[3])).toEqual(draft.planes(conditions[3]));
+    expect(() => Draft.load(join(folder, "none.safetensors"))).toThrow(/none.safetensors: missing.*train.*again/);
+    using table = fromData(new Float32Array(3), [3]);
+    saveSafetensors(join(folder, "other.safetensors"), new Map([["table", table] as const, ["background", table] as const]));
+    expect(() => Draft.load(join(folder, "other.safetensors"))).toThrow(/expected uint8 table \[65, 65, 65, 3\].*got float32 \[3\]/);
+    copyFileSync(path, join(folder, "short.safetensors"));
+    writeFileSync(join(folder, "short.safetensors"), "no");
+    expect(() => Draft.load(join(folder, "short.safetensors"))).toThrow(/not a usable safetensors file/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

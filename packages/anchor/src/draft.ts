@@ -1,0 +1,286 @@
+/**
+ * Drafts: what a frame would look like if every place of the body always had the colour it had on average in the clip, before what else the clip
+ * shows. A condition frame in surface colours says which place is seen; a table over those colours says what the clip showed there. That is crude
+ * at folds, lips and hair, but right about much that the networks would else have to learn by heart, on any pose; they paint from it.
+ */
+import { existsSync } from "node:fs";
+import { setImmediate as breathe } from "node:timers/promises";
+import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
+import type { RgbImage } from "@make-your-anchor/media";
+import { fromPlanes, toPlanes } from "./dataset.ts";
+import { AnchorError } from "./errors.ts";
+import type { WorkOptions } from "./progress.ts";
+
+/** Steps of the table along red, green and blue: finer, and frames no longer agree on what a place looks like; coarser, and neighbours blur. */
+const levels = 64;
+/** The coarser tables behind it count for as much as so many pixels: places that were hardly seen take after their surroundings. */
+const prior = 0.5;
+/** What a pixel tells about the background: away from the mesh, where hair and clothes reach beyond it, and behind it. */
+const trust = { away: 1, near: 1e-2, behind: 1e-5 } as const;
+/** How far hair and clothes reach, as a share of the picture's side. */
+const reach = 0.03;
+
+/** Its file in a model's folder. */
+export const draftFile = "draft.safetensors";
+
+const nodesOf = (l: number) => (l + 1) ** 3;
+
+/** The corners of the cell a colour lies in: places in a table of `l` steps, and their weights. */
+function corners(l: number, r: number, g: number, b: number, at: Int32Array, weights: Float32Array): void {
+  const s = l / 256;
+  const [x, y, z] = [r * s, g * s, b * s];
+  const [i, j, k] = [Math.floor(x), Math.floor(y), Math.floor(z)];
+  const [u, v, w] = [x - i, y - j, z - k];
+  const side = l + 1;
+  for (let c = 0; c < 8; c++) {
+    const [di, dj, dk] = [c & 1, (c >> 1) & 1, c >> 2];
+    at[c] = ((i + di) * side + j + dj) * side + k + dk;
+    weights[c] = (di ? u : 1 - u) * (dj ? v : 1 - v) * (dk ? w : 1 - w);
+  }
+}
+
+const at = new Int32Array(8);
+const weights = new Float32Array(8);
+
+/** Sums of what frames showed, from which a `Draft` is made; sums of several add up. */
+export class DraftSums {
+  /** Side of the pictures, pixels. */
+  readonly size: number;
+  /** Red, green, blue times weight, and weight: of every node of the table, and of every pixel of the background. */
+  private readonly colours = new Float32Array(4 * nodesOf(levels));
+  private readonly background: Float32Array;
+
+  constructor(size: number) {
+    this.size = size;
+    this.background = new Float32Array(4 * size * size);
+  }
+
+  /**
+   * @param picture planes `[3, size, size]`
+   * @param condition the mesh in surface colours, likewise
+   * @param shift pixels, right and down, by which the mesh is taken to lie elsewhere than it does
+   */
+  add(picture: Uint8Array, condition: Uint8Array, shift: readonly [number, number] = [0, 0]): void {
+    const { size, colours, background } = this;
+    const n = size * size;
+    const near = nearMesh(condition, size);
+    for (let y = 0; y < size; y++) {
+      const meshY = Math.min(size - 1, Math.max(0, y - shift[1]));
+      for (let x = 0; x < size; x++) {
+        const p = y * size + x;
+        const m = meshY * size + Math.min(size - 1, Math.max(0, x - shift[0]));
+        const [r, g, b] = [condition[m], condition[n + m], condition[2 * n + m]];
+        const seen = r + g + b > 0;
+        const known = seen ? trust.behind : near[m] ? trust.near : trust.away;
+        for (let c = 0; c < 3; c++) background[4 * p + c] += known * picture[c * n + p];
+        background[4 * p + 3] += known;
+        if (!seen) continue;
+        corners(levels, r, g, b, at, weights);
+        for (let k = 0; k < 8; k++) {
+          const o = 4 * at[k];
+          for (let c = 0; c < 3; c++) colours[o + c] += weights[k] * picture[c * n + p];
+          colours[o + 3] += weights[k];
+        }
+      }
+    }
+  }
+
+  /** Adds the sums of others. */
+  join(other: DraftSums): this {
+    for (const name of ["colours", "background"] as const) {
+      const [mine, theirs] = [this[name], other[name]];
+      for (let i = 0; i < mine.length; i++) mine[i] += theirs[i];
+    }
+    return this;
+  }
+
+  draft(): Draft {
+    const { size, background } = this;
+    const n = size * size;
+    const pixels = new Uint8Array(3 * n);
+    for (let p = 0; p < n; p++)
+      for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[4 * p + c] / Math.max(1e-9, background[4 * p + 3]));
+    const means = resolve(this.colours, levels);
+    const table = new Uint8Array(means.length);
+    for (let i = 0; i < means.length; i++) table[i] = means[i] + 0.5; // Uint8Array.from is ten times slower
+    return new Draft(size, table, pixels);
+  }
+}
+
+/** Where the mesh is nearer than hair and clothes reach, `[size, size]` of 0 and 1. */
+function nearMesh(condition: Uint8Array, size: number): Uint8Array {
+  const n = size * size;
+  const r = Math.max(1, Math.round(reach * size));
+  const rows = new Uint8Array(n);
+  const out = new Uint8Array(n);
+  // A square: along the rows, then along the columns.
+  for (let p = 0; p < n; p++) {
+    if (condition[p] + condition[n + p] + condition[2 * n + p] === 0) continue;
+    const x = p % size;
+    rows.fill(1, p - Math.min(r, x), p + Math.min(r, size - 1 - x) + 1);
+  }
+  for (let p = 0; p < n; p++) {
+    if (rows[p] === 0) continue;
+    const y = Math.floor(p / size);
+    for (let dy = -Math.min(r, y); dy <= Math.min(r, size - 1 - y); dy++) out[p + dy * size] = 1;
+  }
+  return out;
+}
+
+/** Mean colours `[nodes, 3]` of sums `[nodes, 4]` on a table of `l` steps; where little was seen, those of a table half as fine shine through. */
+function resolve(sums: Float32Array, l: number): Float32Array {
+  const side = l + 1;
+  const out = new Float32Array(3 * nodesOf(l));
+  if (l === 1) {
+    const total = [0, 1, 2, 3].map((c) => sums.reduce((s, v, i) => (i % 4 === c ? s + v : s), 0));
+    for (let i = 0; i < out.length; i++) out[i] = total[3] > 0 ? total[i % 3] / total[3] : 127.5;
+    return out;
+  }
+  const half = l / 2;
+  const coarse = new Float32Array(4 * nodesOf(half));
+  // A node has eight coarse ones around it; along an axis where it lies in the place of one, that one twice.
+  const around = new Int32Array(8);
+  const findAround = (i: number, j: number, k: number) => {
+    for (let c = 0; c < 8; c++) {
+      const [a, b, d] = [(i + (c & 1)) >> 1, (j + ((c >> 1) & 1)) >> 1, (k + (c >> 2)) >> 1];
+      around[c] = (a * (half + 1) + b) * (half + 1) + d;
+    }
+  };
+  for (let i = 0, node = 0; i < side; i++) {
+    for (let j = 0; j < side; j++) {
+      for (let k = 0; k < side; k++, node++) {
+        if (sums[4 * node + 3] <= 0) continue;
+        findAround(i, j, k);
+        for (let c = 0; c < 8; c++) for (let q = 0; q < 4; q++) coarse[4 * around[c] + q] += sums[4 * node + q] / 8;
+      }
+    }
+  }
+  const behind = resolve(coarse, half);
+  for (let i = 0, node = 0; i < side; i++) {
+    for (let j = 0; j < side; j++) {
+      for (let k = 0; k < side; k++, node++) {
+        findAround(i, j, k);
+        const weight = sums[4 * node + 3] + prior;
+        for (let q = 0; q < 3; q++) {
+          let colour = 0;
+          for (let c = 0; c < 8; c++) colour += behind[3 * around[c] + q];
+          out[3 * node + q] = (sums[4 * node + q] + (prior / 8) * colour) / weight;
+        }
+      }
+    }
+  }
+  return out;
+}
+
+export class Draft {
+  /** Side of the background, pixels. */
+  readonly size: number;
+  /** Of the nodes over surface colours, `[65, 65, 65, 3]` by red, green, blue. */
+  private readonly table: Uint8Array;
+  /** `[3, size, size]`. */
+  private readonly background: Uint8Array;
+
+  constructor(size: number, table: Uint8Array, background: Uint8Array) {
+    this.size = size;
+    this.table = table;
+    this.background = background;
+  }
+
+  /** Of a condition's planes `[3, size, size]`, the same. */
+  planes(condition: Uint8Array): Uint8Array {
+    const { size, table } = this;
+    const n = size * size;
+    const out = this.background.slice();
+    for (let p = 0; p < n; p++) {
+      const [r, g, b] = [condition[p], condition[n + p], condition[2 * n + p]];
+      if (r + g + b === 0) continue;
+      corners(levels, r, g, b, at, weights);
+      for (let c = 0; c < 3; c++) {
+        let v = 0;
+        for (let k = 0; k < 8; k++) v += weights[k] * table[3 * at[k] + c];
+        out[c * n + p] = Math.round(v);
+      }
+    }
+    return out;
+  }
+
+  /** Of a condition picture of the draft's size, the same. */
+  draw(condition: RgbImage): RgbImage {
+    return fromPlanes(this.planes(toPlanes(condition)), this.size, this.size);
+  }
+
+  save(path: string): void {
+    const side = levels + 1;
+    using table = fromData(this.table, [side, side, side, 3]);
+    using background = fromData(this.background, [3, this.size, this.size]);
+    saveSafetensors(path, new Map([["table", table] as const, ["background", background] as const]));
+  }
+
+  /** @throws {AnchorError} `DRAFT` where it is missing or something else */
+  static load(path: string): Draft {
+    const again = "train the body again, or copy the file from where the weights came from";
+    if (!existsSync(path))
+      throw new AnchorError("DRAFT", `${path}: missing, but the body's UNet paints from drafts: ${again}`, { misuse: true });
+    using file = new SafetensorsFile(path);
+    const side = levels + 1;
+    const read = (name: string) => {
+      using t = file.read(name);
+      return { shape: t.shape, dtype: t.dtype, data: Uint8Array.from(t.data() as Uint8Array) };
+    };
+    const [table, background] = [read("table"), read("background")];
+    const size = background.shape.at(-1)!;
+    if (
+      table.dtype !== "uint8" ||
+      background.dtype !== "uint8" ||
+      table.shape.join() !== `${side},${side},${side},3` ||
+      background.shape.join() !== `3,${size},${size}`
+    )
+      throw new AnchorError(
+        "DRAFT",
+        `${path}: expected uint8 table [${side}, ${side}, ${side}, 3] and background [3, size, size], got ${table.dtype} [${table.shape.join(", ")}] and ${background.dtype} [${background.shape.join(", ")}]: ${again}`,
+      );
+    return new Draft(size, table.data, background.data);
+  }
+}
+
+export interface DraftOptions extends WorkOptions {
+  /** How many parts the pictures are cut into, in their order; a picture's draft leaves out its own part. Default 8. */
+  parts?: number;
+  /** Of a picture, see `DraftSums.add`. */
+  shift?: (i: number) => readonly [number, number];
+}
+
+/**
+ * The draft of some pictures, and their own, each made without those around it: training must see drafts as wrong about its frames as they will be
+ * about a new pose.
+ * @param pictures planes `[3, size, size]` in their order; `conditions` with them
+ */
+export async function draftPictures(
+  pictures: readonly Uint8Array[],
+  conditions: readonly Uint8Array[],
+  size: number,
+  o: DraftOptions = {},
+): Promise<{ draft: Draft; own: Uint8Array[] }> {
+  const count = pictures.length;
+  const parts = Math.min(o.parts ?? 8, count);
+  const part = (i: number) => Math.floor((i * parts) / count);
+  const sums = Array.from({ length: parts }, () => new DraftSums(size));
+  const each = async (pass: number, work: (i: number) => void) => {
+    for (let i = 0; i < count; i++) {
+      work(i);
+      if (i % breath !== breath - 1) continue;
+      o.signal?.throwIfAborted();
+      o.onProgress?.({ stage: "drafting frames", done: pass * count + i + 1, total: 2 * count });
+      await breathe();
+    }
+  };
+  await each(0, (i) => sums[part(i)].add(pictures[i], conditions[i], o.shift?.(i)));
+  const allBut = (without?: number) => sums.reduce((a, s, i) => (i === without ? a : a.join(s)), new DraftSums(size)).draft();
+  const draft = allBut();
+  const others = parts > 1 ? sums.map((_, i) => allBut(i)) : [draft];
+  const own: Uint8Array[] = [];
+  await each(1, (i) => own.push(others[part(i)].planes(conditions[i])));
+  return { draft, own };
+}
+/** Pictures between two looks at what else there is to do. */
+const breath = 32;
