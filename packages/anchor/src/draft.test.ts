@@ -48,6 +48,14 @@ test("a place that was never there before is drawn in the colours it has elsewhe
   expect((await draftPictures(pictures, conditions, size)).draft.planes(unseen)).toEqual(made);
 });
 
+test("who always stands at one place leaves no ghost there: the wall goes on behind them", async () => {
+  const one = conditions[3];
+  const { draft } = await draftPictures([pictures[3], pictures[3]], [one, one], size);
+  const empty = draft.planes(new Uint8Array(3 * n));
+  expect(off(empty, picture(new Uint8Array(3 * n)), (p) => one[p] > 0)).toBeLessThan(4);
+  expect(off(pictures[3], picture(new Uint8Array(3 * n)), (p) => one[p] > 0)).toBeGreaterThan(60);
+});
+
 test("a frame's own draft has not seen it, nor those around it", async () => {
   const strange = pictures.map((p, i) => (i === 4 || i === 5 ? p.map((_, k) => (conditions[i][k % n] > 0 ? 0 : p[k])) : p));
   const { draft, own } = await draftPictures(strange, conditions, size, { parts: 8 });
@@ -63,8 +71,9 @@ test("a mesh that lies beside the body teaches the places beside it", async () =
   const moved = condition(11, 18);
   const inside = (p: number) => unseen[p] > 0 && moved[p] > 0;
   const made = draft.planes(unseen);
-  const beside = Uint8Array.from({ length: 3 * n }, (_, i) => picture(unseen)[i + 3] ?? 0);
-  expect(off(made, beside, (p) => inside(p) && inside(p + 3))).toBeLessThan(off(made, picture(unseen), (p) => inside(p) && inside(p + 3)));
+  const truth = picture(unseen);
+  const beside = Uint8Array.from({ length: 3 * n }, (_, i) => truth[i + 3] ?? 0);
+  expect(off(made, beside, (p) => inside(p) && inside(p + 3))).toBeLessThan(off(made, truth, (p) => inside(p) && inside(p + 3)));
 });
 
 test("nothing to learn from is grey, and no error", async () => {

@@ -15,8 +15,8 @@ import type { WorkOptions } from "./progress.ts";
 const levels = 64;
 /** The coarser tables behind it count for as much as so many pixels: places that were hardly seen take after their surroundings. */
 const prior = 0.5;
-/** What a pixel tells about the background: away from the mesh, where hair and clothes reach beyond it, and behind it. */
-const trust = { away: 1, near: 1e-2, behind: 1e-5 } as const;
+/** What a pixel tells about the background: away from the mesh, and where hair and clothes reach beyond it. */
+const trust = { away: 1, near: 1e-2 } as const;
 /** How far hair and clothes reach, as a share of the picture's side. */
 const reach = 0.03;
 
@@ -71,10 +71,12 @@ export class DraftSums {
         const m = meshY * size + Math.min(size - 1, Math.max(0, x - shift[0]));
         const [r, g, b] = [condition[m], condition[n + m], condition[2 * n + m]];
         const seen = r + g + b > 0;
-        const known = seen ? trust.behind : near[m] ? trust.near : trust.away;
-        for (let c = 0; c < 3; c++) background[4 * p + c] += known * picture[c * n + p];
-        background[4 * p + 3] += known;
-        if (!seen) continue;
+        if (!seen) {
+          const known = near[m] ? trust.near : trust.away;
+          for (let c = 0; c < 3; c++) background[4 * p + c] += known * picture[c * n + p];
+          background[4 * p + 3] += known;
+          continue;
+        }
         corners(levels, r, g, b, at, weights);
         for (let k = 0; k < 8; k++) {
           const o = 4 * at[k];
@@ -95,11 +97,11 @@ export class DraftSums {
   }
 
   draft(): Draft {
-    const { size, background } = this;
+    const { size } = this;
     const n = size * size;
+    const background = fill(this.background, size);
     const pixels = new Uint8Array(3 * n);
-    for (let p = 0; p < n; p++)
-      for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[4 * p + c] / Math.max(1e-9, background[4 * p + 3]));
+    for (let p = 0; p < n; p++) for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[3 * p + c]);
     const means = resolve(this.colours, levels);
     const table = new Uint8Array(means.length);
     for (let i = 0; i < means.length; i++) table[i] = means[i] + 0.5; // Uint8Array.from is ten times slower
@@ -123,6 +125,43 @@ function nearMesh(condition: Uint8Array, size: number): Uint8Array {
     if (rows[p] === 0) continue;
     const y = Math.floor(p / size);
     for (let dy = -Math.min(r, y); dy <= Math.min(r, size - 1 - y); dy++) out[p + dy * size] = 1;
+  }
+  return out;
+}
+
+/** Mean colours `[side, side, 3]` of sums `[side, side, 4]`; what was never seen gets those around it, from smaller and smaller pictures: no ghost of who always stood there. */
+function fill(sums: Float32Array, side: number): Float32Array {
+  const out = new Float32Array(3 * side * side);
+  const half = Math.ceil(side / 2);
+  let behind: Float32Array | undefined;
+  const smaller = () => {
+    const coarse = new Float32Array(4 * half * half);
+    for (let p = 0; p < side * side; p++) {
+      const weight = sums[4 * p + 3];
+      if (weight === 0) continue;
+      const o = 4 * ((Math.floor(p / side) >> 1) * half + ((p % side) >> 1));
+      for (let c = 0; c < 3; c++) coarse[o + c] += sums[4 * p + c] / weight;
+      coarse[o + 3]++;
+    }
+    return fill(coarse, half);
+  };
+  for (let p = 0; p < side * side; p++) {
+    const weight = sums[4 * p + 3];
+    if (weight > 0) {
+      for (let c = 0; c < 3; c++) out[3 * p + c] = sums[4 * p + c] / weight;
+      continue;
+    }
+    if (side === 1) return out.fill(127.5);
+    behind ??= smaller();
+    // Between the centres of the four nearest.
+    const [x, y] = [p % side, Math.floor(p / side)].map((v) => Math.min(half - 1, Math.max(0, v / 2 - 0.25)));
+    const [i, j] = [Math.floor(x), Math.floor(y)];
+    const [i1, j1] = [Math.min(half - 1, i + 1), Math.min(half - 1, j + 1)];
+    const [u, v] = [x - i, y - j];
+    for (let c = 0; c < 3; c++) {
+      const at = (a: number, b: number) => behind![3 * (b * half + a) + c];
+      out[3 * p + c] = (1 - v) * ((1 - u) * at(i, j) + u * at(i1, j)) + v * ((1 - u) * at(i, j1) + u * at(i1, j1));
+    }
   }
   return out;
 }
