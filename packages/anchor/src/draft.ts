@@ -7,8 +7,9 @@ import { existsSync } from "node:fs";
 import { setImmediate as breathe } from "node:timers/promises";
 import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
 import type { RgbImage } from "@make-your-anchor/media";
-import { fromPlanes, toPlanes } from "./dataset.ts";
+import { fromPlanes, toPlanes, type PictureSet } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
+import { Dice } from "./people/random.ts";
 import type { WorkOptions } from "./progress.ts";
 
 /** Steps of the table along red, green and blue: finer, and frames no longer agree on what a place looks like; coarser, and neighbours blur. */
@@ -96,12 +97,16 @@ export class DraftSums {
     return this;
   }
 
-  draft(): Draft {
+  /** @param other whose background it gets */
+  draft(other?: Draft): Draft {
     const { size } = this;
     const n = size * size;
-    const background = fill(this.background, size);
-    const pixels = new Uint8Array(3 * n);
-    for (let p = 0; p < n; p++) for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[3 * p + c]);
+    let pixels = other?.background;
+    if (!pixels) {
+      const background = fill(this.background, size);
+      pixels = new Uint8Array(3 * n);
+      for (let p = 0; p < n; p++) for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[3 * p + c]);
+    }
     const means = resolve(this.colours, levels);
     const table = new Uint8Array(means.length);
     for (let i = 0; i < means.length; i++) table[i] = means[i] + 0.5; // Uint8Array.from is ten times slower
@@ -217,7 +222,7 @@ export class Draft {
   /** Of the nodes over surface colours, `[65, 65, 65, 3]` by red, green, blue. */
   private readonly table: Uint8Array;
   /** `[3, size, size]`. */
-  private readonly background: Uint8Array;
+  readonly background: Uint8Array;
 
   constructor(size: number, table: Uint8Array, background: Uint8Array) {
     this.size = size;
@@ -285,8 +290,16 @@ export class Draft {
 export interface DraftOptions extends WorkOptions {
   /** How many parts the pictures are cut into, in their order; a picture's draft leaves out its own part. Default 8. */
   parts?: number;
+  /** How many drafts each picture gets; more than one are each from a random half of the other parts. Default 1, from all of them. */
+  variants?: number;
   /** Of a picture, see `DraftSums.add`. */
   shift?: (i: number) => readonly [number, number];
+}
+
+export interface DraftedPictures {
+  draft: Draft;
+  /** Planes by variant and picture. */
+  own: Uint8Array[][];
 }
 
 /**
@@ -299,8 +312,9 @@ export async function draftPictures(
   conditions: readonly Uint8Array[],
   size: number,
   o: DraftOptions = {},
-): Promise<{ draft: Draft; own: Uint8Array[] }> {
+): Promise<DraftedPictures> {
   const count = pictures.length;
+  const { variants = 1 } = o;
   const parts = Math.min(o.parts ?? 8, count);
   const part = (i: number) => Math.floor((i * parts) / count);
   const sums = Array.from({ length: parts }, () => new DraftSums(size));
@@ -309,17 +323,41 @@ export async function draftPictures(
       work(i);
       if (i % breath !== breath - 1) continue;
       o.signal?.throwIfAborted();
-      o.onProgress?.({ stage: "drafting frames", done: pass * count + i + 1, total: 2 * count });
+      o.onProgress?.({ stage: "drafting frames", done: pass * count + i + 1, total: (1 + variants) * count });
       await breathe();
     }
   };
   await each(0, (i) => sums[part(i)].add(pictures[i], conditions[i], o.shift?.(i)));
-  const allBut = (without?: number) => sums.reduce((a, s, i) => (i === without ? a : a.join(s)), new DraftSums(size)).draft();
-  const draft = allBut();
-  const others = parts > 1 ? sums.map((_, i) => allBut(i)) : [draft];
-  const own: Uint8Array[] = [];
-  await each(1, (i) => own.push(others[part(i)].planes(conditions[i])));
+  const from = (some: readonly DraftSums[], background?: Draft) => some.reduce((a, s) => a.join(s), new DraftSums(size)).draft(background);
+  const draft = from(sums);
+  const d = new Dice(variants);
+  const own: Uint8Array[][] = [];
+  for (let v = 0; v < variants; v++) {
+    // The background is that of all: a camera moves, and what its mean lacks would tell which part is left out. So would tables that
+    // lack one part each; a random half of the others tells little.
+    const tables = sums.map((_, j) => {
+      const others = sums.filter((_, k) => k !== j);
+      while (variants > 1 && others.length > Math.ceil((parts - 1) / 2)) others.splice(d.below(others.length), 1);
+      return others.length > 0 ? from(others, draft) : draft;
+    });
+    const made: Uint8Array[] = [];
+    await each(1 + v, (i) => made.push(tables[part(i)].planes(conditions[i])));
+    own.push(made);
+  }
   return { draft, own };
 }
 /** Pictures between two looks at what else there is to do. */
 const breath = 32;
+
+/** Most drafts that are kept of a clip, and of each of its frames. */
+const most = { all: 1500, each: 4 } as const;
+
+/** A clip's draft, and those its frames are trained with: several of each, unless there are very many. */
+export const draftClip = (pictures: PictureSet, conditions: PictureSet, o: WorkOptions): Promise<DraftedPictures> =>
+  draftPictures(pictures.all, conditions.all, pictures.size, {
+    ...o,
+    variants: Math.max(1, Math.min(most.each, Math.floor(most.all / pictures.length))),
+  });
+
+/** Which of a frame's drafts a sample takes: by its timestep, which is drawn at random, so that every process of several takes the same. */
+export const variantAt = (timestep: number, variants: number): number => timestep % variants;

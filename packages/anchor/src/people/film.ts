@@ -101,7 +101,9 @@ export async function draftsOf(
   const d = seed === undefined ? undefined : new Dice(seed);
   const some = () => (d ? Math.round(d.normal(0, astray * size)) : 0);
   const shifts = conditions.map(() => [some(), some()] as const);
-  return joined((await draftPictures(pictures.slice(0, conditions.length), conditions, size, { parts: 3, shift: (i) => shifts[i] })).own);
+  return joined(
+    (await draftPictures(pictures.slice(0, conditions.length), conditions, size, { parts: 3, shift: (i) => shifts[i] })).own[0],
+  );
 }
 
 /** One behind the other. */

@@ -46,7 +46,7 @@ test(
       /finished: train it again from the start with --fresh/,
     );
 
-    const denoiser = await pretrain(whole, { part: "denoiser", steps: 3, people: 4 });
+    const denoiser = await pretrain(whole, { part: "denoiser", steps: 3, people: 2 });
     expect(denoiser.steps).toBe(3);
     using trained = AutoencoderKL.fromPretrained(join(whole, "vae"));
     expect(trained.config.scaling_factor).not.toBe(1);
@@ -56,10 +56,10 @@ test(
     }
     // It goes on from there, with the same VAE and other people.
     const further = join(folder, "further");
-    await pretrain(further, { part: "denoiser", steps: 1, people: 4, from: whole, firstPerson: 4 });
+    await pretrain(further, { part: "denoiser", steps: 1, people: 2, from: whole, firstPerson: 4 });
     expect(weights(further).equals(weights(whole))).toBe(true);
     await pretrain(broken, { part: "vae", steps: 1, people: 4, fresh: true });
-    await expect(pretrain(broken, { part: "denoiser", steps: 1, people: 4, from: whole })).rejects.toThrow(
+    await expect(pretrain(broken, { part: "denoiser", steps: 1, people: 2, from: whole })).rejects.toThrow(
       /vae: expected the VAE of .*, got another/,
     );
     using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));

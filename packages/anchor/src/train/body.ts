@@ -4,7 +4,7 @@ import type { BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
-import { draftPictures } from "../draft.ts";
+import { draftClip, variantAt } from "../draft.ts";
 import { PosteriorLatents, UnitLatents } from "./latents.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { AskedTraining, type TrainedPart, type TrainOptions } from "./started.ts";
@@ -45,8 +45,9 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
     poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
 
   const latents = sets ? new UnitLatents(models.vae, sets.frames, from === "nothing") : new PosteriorLatents(models.vae, avatar, frames);
-  const drafted = sets && (await draftPictures(sets.frames.all, sets.conditions.all, size, o));
-  const drafts = drafted && new UnitLatents(models.vae, new PictureSet(size, drafted.own), false);
+  const drafted = sets && (await draftClip(sets.frames, sets.conditions, o));
+  const drafts = drafted && new UnitLatents(models.vae, new PictureSet(size, drafted.own.flat()), false);
+  const draftOf = (k: number, timestep: number) => variantAt(timestep, drafted!.own.length) * frames.length + k;
   try {
     const { steps, ...result } = await trainPart<BodyBatch>(training, {
       vae,
@@ -61,7 +62,7 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
         return scope(() =>
           noGrad(() => ({
             latents: ofPlaces,
-            draftLatents: drafts?.batch(places),
+            draftLatents: drafts?.batch(places.map((k, b) => draftOf(k, timesteps[b]))),
             noise: keep(noise.to(device).clone()),
             timesteps,
             context: keep(context.expand([places.length, context.size(1), context.size(2)])),

@@ -4,7 +4,7 @@ import { samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } f
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { PictureSet } from "../dataset.ts";
-import { draftPictures } from "../draft.ts";
+import { draftClip, variantAt } from "../draft.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { validatedFrames } from "../models.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
@@ -22,8 +22,8 @@ export interface HeadTrainResult extends TrainedPart {
 /** A crop as the model learns from it; all but the condition as latents. */
 interface Crop {
   picture: Posterior;
-  /** The picture with its face blanked, or drafted. */
-  masked: Posterior;
+  /** The picture with its face blanked, or in its drafts. */
+  masked: Posterior[];
   /** `[1, 1, h, w]`: 1 is kept. */
   mask: Tensor;
 }
@@ -34,11 +34,11 @@ class CropLatents {
   private readonly avatar: Avatar;
   private readonly frames: readonly number[];
   private readonly size: number;
-  private readonly drafts: PictureSet | null;
+  private readonly drafts: readonly PictureSet[];
   private readonly known = new Map<number, Crop>();
 
-  /** @param drafts of the frames; null: faces are blanked */
-  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number, drafts: PictureSet | null) {
+  /** @param drafts of the frames, by variant; none: faces are blanked */
+  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number, drafts: readonly PictureSet[]) {
     this.vae = vae;
     this.drafts = drafts;
     this.avatar = avatar;
@@ -56,11 +56,16 @@ class CropLatents {
         const mask = fromData(kept, [1, 1, size, size], { device: vae.device });
         const pixelsOf = (bytes: Tensor) => bytes.to(vae.device).to("float32").div(127.5).sub(1);
         const pixels = pixelsOf(set.batch([0]));
-        const drafted = drafts ? pixelsOf(drafts.batch([k])).mul(mask.mul(-1).add(1)) : null;
+        const keptPixels = pixels.mul(mask);
+        const filled = drafts.map((of) =>
+          pixelsOf(of.batch([k]))
+            .mul(mask.mul(-1).add(1))
+            .add(keptPixels),
+        );
         const own = ({ mean, logvar }: Posterior): Posterior => ({ mean: keep(mean.clone()), logvar: keep(logvar.clone()) });
         return {
           picture: own(vae.encode(pixels)),
-          masked: own(vae.encode(drafted ? pixels.mul(mask).add(drafted) : pixels.mul(mask))),
+          masked: (filled.length > 0 ? filled : [keptPixels]).map((x) => own(vae.encode(x))),
           mask: keep(mask.slice(2, 0, null, vae.factor).slice(3, 0, null, vae.factor).contiguous()),
         };
       }),
@@ -81,7 +86,7 @@ class CropLatents {
   }
   dispose(): void {
     for (const { picture, masked, mask } of this.known.values())
-      for (const t of [picture.mean, picture.logvar, masked.mean, masked.logvar, mask]) t.dispose();
+      for (const t of [mask, ...[picture, ...masked].flatMap((p) => [p.mean, p.logvar])]) t.dispose();
   }
 }
 
@@ -126,8 +131,8 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
     );
   // Small ones are held; at full size they are read as they are needed, as the body's.
   const small = full ? null : await conditionsOf([...frames.keys()]);
-  const drafted = ofVae && small && (await draftPictures(ofVae.pictures.all, small.all, resolution, o));
-  const latents = new CropLatents(vae, avatar, frames, resolution, drafted && new PictureSet(resolution, drafted.own));
+  const drafted = ofVae && small && (await draftClip(ofVae.pictures, small, o));
+  const latents = new CropLatents(vae, avatar, frames, resolution, drafted?.own.map((own) => new PictureSet(resolution, own)) ?? []);
   try {
     if (from === "nothing") vae.config.scaling_factor = await latents.unitScale();
     const { steps, ...result } = await trainPart<HeadBatch>(training, {
@@ -146,10 +151,10 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
             const scale = vae.config.scaling_factor;
             // The full-size VAE's posteriors are drawn from, as the original does; the mini one's spread is fixed and its mean is taken.
             const drawn = (p: Posterior) => (full ? samplePosterior(p, g.randn(p.mean.shape).to(device)) : p.mean);
-            const stacked = (of: (c: Crop) => Tensor) => cat(crops.map(of), 0);
+            const stacked = (of: (c: Crop, b: number) => Tensor) => cat(crops.map(of), 0);
             return {
               latents: stacked((c) => drawn(c.picture)).mul(scale),
-              maskedImageLatents: stacked((c) => drawn(c.masked)).mul(scale),
+              maskedImageLatents: stacked((c, b) => drawn(c.masked[variantAt(timesteps[b], c.masked.length)])).mul(scale),
               maskLatents: stacked((c) => c.mask),
               noise: noise.to(device).clone(),
               timesteps,
