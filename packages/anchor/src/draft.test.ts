@@ -3,7 +3,8 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fromData, saveSafetensors } from "@make-your-anchor/torch";
-import { Draft, draftPictures } from "./draft.ts";
+import { Draft } from "./draft.ts";
+import { draftPictures } from "./draft-clip.ts";
 
 const size = 32;
 const n = size * size;

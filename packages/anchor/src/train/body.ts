@@ -4,7 +4,7 @@ import type { BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
-import { draftClip, variantAt } from "../draft.ts";
+import { draftClip, variantAt } from "../draft-clip.ts";
 import { PosteriorLatents, UnitLatents } from "./latents.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { AskedTraining, type TrainedPart, type TrainOptions } from "./started.ts";

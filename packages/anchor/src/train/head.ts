@@ -4,7 +4,7 @@ import { samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } f
 import { readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { PictureSet } from "../dataset.ts";
-import { draftClip, variantAt } from "../draft.ts";
+import { draftClip, variantAt } from "../draft-clip.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { validatedFrames } from "../models.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";

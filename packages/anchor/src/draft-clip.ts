@@ -1,0 +1,82 @@
+/** Drafts of the pictures that something is trained on: for rendering from all of them, for training without what they are drafts of. */
+import { setImmediate as breathe } from "node:timers/promises";
+import type { PictureSet } from "./dataset.ts";
+import { DraftSums, type Draft } from "./draft.ts";
+import { Dice } from "./people/random.ts";
+import type { WorkOptions } from "./progress.ts";
+
+export interface DraftOptions extends WorkOptions {
+  /** How many parts the pictures are cut into, in their order; a picture's draft leaves out its own part. Default 8. */
+  parts?: number;
+  /** How many drafts each picture gets; more than one are each from a random half of the other parts. Default 1, from all of them. */
+  variants?: number;
+  /** Of a picture, see `DraftSums.add`. */
+  shift?: (i: number) => readonly [number, number];
+}
+
+export interface DraftedPictures {
+  draft: Draft;
+  /** Planes by variant and picture. */
+  own: Uint8Array[][];
+}
+
+/**
+ * The draft of some pictures, and their own, each made without those around it: training must see drafts as wrong about its frames as they will be
+ * about a new pose.
+ * @param pictures planes `[3, size, size]` in their order; `conditions` with them
+ */
+export async function draftPictures(
+  pictures: readonly Uint8Array[],
+  conditions: readonly Uint8Array[],
+  size: number,
+  o: DraftOptions = {},
+): Promise<DraftedPictures> {
+  const count = pictures.length;
+  const { variants = 1 } = o;
+  const parts = Math.min(o.parts ?? 8, count);
+  const part = (i: number) => Math.floor((i * parts) / count);
+  const sums = Array.from({ length: parts }, () => new DraftSums(size));
+  const each = async (pass: number, work: (i: number) => void) => {
+    for (let i = 0; i < count; i++) {
+      work(i);
+      if (i % breath !== breath - 1) continue;
+      o.signal?.throwIfAborted();
+      o.onProgress?.({ stage: "drafting frames", done: pass * count + i + 1, total: (1 + variants) * count });
+      await breathe();
+    }
+  };
+  await each(0, (i) => sums[part(i)].add(pictures[i], conditions[i], o.shift?.(i)));
+  const from = (some: readonly DraftSums[], background?: Draft) => some.reduce((a, s) => a.join(s), new DraftSums(size)).draft(background);
+  const draft = from(sums);
+  const d = new Dice(variants);
+  const few = variants > 1 ? Math.ceil((parts - 1) / 2) : parts;
+  const own: Uint8Array[][] = [];
+  for (let v = 0; v < variants; v++) {
+    // The background is that of all: a camera moves, and what its mean lacks would tell which part is left out. So would tables that
+    // lack one part each; a random half of the others tells little.
+    const tables = sums.map((_, j) => {
+      const others = sums.filter((_, k) => k !== j);
+      while (others.length > few) others.splice(d.below(others.length), 1);
+      return others.length > 0 ? from(others, draft) : draft;
+    });
+    const made: Uint8Array[] = [];
+    await each(1 + v, (i) => made.push(tables[part(i)].planes(conditions[i])));
+    own.push(made);
+  }
+  return { draft, own };
+}
+/** Pictures between two looks at what else there is to do. */
+const breath = 32;
+
+/** Most drafts that are kept of a clip, and of each of its frames. */
+const most = { all: 1500, each: 4 } as const;
+
+/** A clip's draft, and those its frames are trained with: several of each, unless there are very many. */
+export const draftClip = (pictures: PictureSet, conditions: PictureSet, o: WorkOptions): Promise<DraftedPictures> =>
+  draftPictures(pictures.all, conditions.all, pictures.size, {
+    ...o,
+    variants: Math.max(1, Math.min(most.each, Math.floor(most.all / pictures.length))),
+  });
+
+/** Which of a frame's drafts a sample takes: by its timestep, which is drawn at random, so that every process of several takes the same. */
+export const variantAt = (timestep: number, variants: number): number => timestep % variants;
