@@ -8,7 +8,9 @@ import type { WorkOptions } from "./progress.ts";
 export interface DraftOptions extends WorkOptions {
   /** How many parts the pictures are cut into, in their order; a picture's draft leaves out its own part. Default 8. */
   parts?: number;
-  /** How many drafts each picture gets; more than one are each from a random half of the other parts. Default 1, from all of them. */
+  /** Default 1: a picture's draft is from all other parts. More: that many times each part gets a random half of the others. */
+  halves?: number;
+  /** How many drafts each picture gets, of different halves; at most, and by default, as many as there are. */
   variants?: number;
   /** Of a picture, see `DraftSums.add`. */
   shift?: (i: number) => readonly [number, number];
@@ -32,7 +34,8 @@ export async function draftPictures(
   o: DraftOptions = {},
 ): Promise<DraftedPictures> {
   const count = pictures.length;
-  const { variants = 1 } = o;
+  const { halves = 1 } = o;
+  const variants = Math.min(o.variants ?? halves, halves);
   const parts = Math.min(o.parts ?? 8, count);
   const part = (i: number) => Math.floor((i * parts) / count);
   const sums = Array.from({ length: parts }, () => new DraftSums(size));
@@ -48,19 +51,21 @@ export async function draftPictures(
   await each(0, (i) => sums[part(i)].add(pictures[i], conditions[i], o.shift?.(i)));
   const from = (some: readonly DraftSums[], background?: Draft) => some.reduce((a, s) => a.join(s), new DraftSums(size)).draft(background);
   const draft = from(sums);
-  const d = new Dice(variants);
-  const few = variants > 1 ? Math.ceil((parts - 1) / 2) : parts;
-  const own: Uint8Array[][] = [];
-  for (let v = 0; v < variants; v++) {
-    // The background is that of all: a camera moves, and what its mean lacks would tell which part is left out. So would tables that
-    // lack one part each; a random half of the others tells little.
-    const tables = sums.map((_, j) => {
+  // The background is that of all: a camera moves, and what its mean lacks would tell which part is left out. So would tables that
+  // lack one part each; a random half of the others tells little.
+  const d = new Dice(halves);
+  const few = halves > 1 ? Math.ceil((parts - 1) / 2) : parts;
+  const tables = Array.from({ length: halves }, () =>
+    sums.map((_, j) => {
       const others = sums.filter((_, k) => k !== j);
       while (others.length > few) others.splice(d.below(others.length), 1);
       return others.length > 0 ? from(others, draft) : draft;
-    });
+    }),
+  );
+  const own: Uint8Array[][] = [];
+  for (let v = 0; v < variants; v++) {
     const made: Uint8Array[] = [];
-    await each(1 + v, (i) => made.push(tables[part(i)].planes(conditions[i])));
+    await each(1 + v, (i) => made.push(tables[(i + v) % halves][part(i)].planes(conditions[i])));
     own.push(made);
   }
   return { draft, own };
@@ -68,14 +73,15 @@ export async function draftPictures(
 /** Pictures between two looks at what else there is to do. */
 const breath = 32;
 
-/** Most drafts that are kept of a clip, and of each of its frames. */
-const most = { all: 1500, each: 4 } as const;
+/** Most drafts that are kept of a clip's frames. */
+const most = 1500;
 
-/** A clip's draft, and those its frames are trained with: several of each, unless there are very many. */
+/** A clip's draft, and those its frames are trained with: four of each, or fewer where there are very many. */
 export const draftClip = (pictures: PictureSet, conditions: PictureSet, o: WorkOptions): Promise<DraftedPictures> =>
   draftPictures(pictures.all, conditions.all, pictures.size, {
     ...o,
-    variants: Math.max(1, Math.min(most.each, Math.floor(most.all / pictures.length))),
+    halves: 4,
+    variants: Math.max(1, Math.floor(most / pictures.length)),
   });
 
 /** Which of a frame's drafts a sample takes: by its timestep, which is drawn at random, so that every process of several takes the same. */

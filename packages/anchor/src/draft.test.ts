@@ -66,6 +66,18 @@ test("a frame's own draft has not seen it, nor those around it", async () => {
   expect(off(draft.planes(conditions[4]), own[0][4], body)).toBeGreaterThan(2);
 });
 
+test("drafts from halves of the other parts differ, know nothing of their own, and have one background", async () => {
+  const dimming = pictures.map((p, i) => p.map((v) => v - i));
+  const { draft, own } = await draftPictures(dimming, conditions, size, { halves: 4, variants: 2 });
+  expect(own.map((o) => o.length)).toEqual([16, 16]);
+  expect(off(own[0][7], own[1][7], (p) => conditions[7][p] > 0)).toBeGreaterThan(0);
+  const whole = draft.planes(conditions[7]);
+  for (const made of own) {
+    expect(off(made[7], dimming[7], (p) => conditions[7][p] > 0)).toBeLessThan(30);
+    expect(off(made[7], whole, (p) => conditions[7][p] === 0)).toBe(0);
+  }
+});
+
 test("a mesh that lies beside the body teaches the places beside it", async () => {
   const { draft } = await draftPictures(pictures, conditions, size, { shift: () => [3, 0] });
   const unseen = condition(14, 18);
