@@ -98,12 +98,11 @@ export async function draftsOf(
   size: number,
   seed?: number,
 ): Promise<Uint8Array> {
+  if (conditions.length === 0) return new Uint8Array(0);
   const d = seed === undefined ? undefined : new Dice(seed);
   const some = () => (d ? Math.round(d.normal(0, astray * size)) : 0);
   const shifts = conditions.map(() => [some(), some()] as const);
-  return joined(
-    (await draftPictures(pictures.slice(0, conditions.length), conditions, size, { parts: 3, shift: (i) => shifts[i] })).own[0],
-  );
+  return joined((await draftPictures(pictures, conditions, size, { parts: 3, shift: (i) => shifts[i] })).own[0]);
 }
 
 /** One behind the other. */

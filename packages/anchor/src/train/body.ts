@@ -44,8 +44,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   for (const frame of asked.trials ? validationFrames(avatar.framesWithPerson(avatar.info.heldOutFrom, avatar.info.frames)) : [])
     poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
 
-  const latents = sets ? new UnitLatents(models.vae, sets.frames, from === "nothing") : new PosteriorLatents(models.vae, avatar, frames);
   const drafted = sets && (await draftClip(sets.frames, sets.conditions, o));
+  const latents = sets ? new UnitLatents(models.vae, sets.frames, from === "nothing") : new PosteriorLatents(models.vae, avatar, frames);
   const drafts = drafted && new UnitLatents(models.vae, new PictureSet(size, drafted.own.flat()), false);
   const draftOf = (k: number, timestep: number) => variantAt(timestep, drafted!.own.length) * frames.length + k;
   try {
