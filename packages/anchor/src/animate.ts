@@ -5,7 +5,6 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
 import { FaceLog, type FaceCounts } from "./head/face-log.ts";
 import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anchor/media";
-import { fitMotion } from "@make-your-anchor/body";
 import { Avatar, toolVersion } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
@@ -18,7 +17,8 @@ import { openParser, prepareHeads } from "./head/heads.ts";
 import { paintHeads, paintingSteps, type PaintOptions } from "./head/paint.ts";
 import { motionHeads, pictureHeads, scrfdAsDetector, type HeadSource } from "./head/source.ts";
 import type { Model } from "./models.ts";
-import { observeClip, observedSize } from "./observe.ts";
+import { fitClip } from "./fit-clip.ts";
+import { observeClip } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 import { retarget } from "./retarget.ts";
 
@@ -130,13 +130,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
     throw new AnchorError("FILE", `${path}: no such file or avatar`, { misuse: true });
   } else if (videoExtensions.has(extname(path).toLowerCase())) {
     const seen = await observeClip(path, o);
-    const fitted = await fitMotion(bodyModel(avatar.info.bodyModel), seen.landmarks, {
-      width: observedSize,
-      height: observedSize,
-      fps: seen.fps,
-      signal: o.signal,
-      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
-    });
+    const fitted = await fitClip(path, bodyModel(avatar.info.bodyModel), seen, o);
     motion = fitted.motion;
     audio = seen.info.hasAudio ? path : undefined;
   } else {

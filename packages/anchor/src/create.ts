@@ -2,13 +2,14 @@
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
-import { BodyError, fitMotion, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
+import { BodyError, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, readJson, writeJson } from "./files.ts";
-import { observeClip, observedSize, type Observation } from "./observe.ts";
+import { fitClip } from "./fit-clip.ts";
+import { observeClip, type Observation } from "./observe.ts";
 import { presets, type PresetName } from "./presets.ts";
 import type { WorkOptions } from "./progress.ts";
 
@@ -118,13 +119,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   async function fit() {
     const { info, crop, fps, landmarks } = observed?.observation ?? (await observeClip(source, o));
     if (!observed) writeJson(observedPath, { clip, observation: { info, crop, fps, landmarks } } satisfies Observed);
-    const fitted = await fitMotion(data, landmarks, {
-      width: observedSize,
-      height: observedSize,
-      fps,
-      signal: o.signal,
-      onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
-    });
+    const fitted = await fitClip(source, data, { crop, fps, landmarks }, o);
     const without = (sees: (l: FrameLandmarks) => boolean) => landmarks.flatMap((l, i) => (sees(l) ? [] : [i]));
     const unseen = { person: without((l) => l.face !== undefined || l.body.some(Boolean)), face: without((l) => l.face !== undefined) };
     return { ...fitted, info, crop, unseen: unseen.face.length > 0 ? unseen : undefined };

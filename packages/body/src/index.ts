@@ -36,6 +36,7 @@ export {
   type MotionField,
 } from "./motion/motion.ts";
 export { loadMotion, saveMotion, toTalkshow } from "./motion/files.ts";
+export type { FitPictures } from "./fit/appearance.ts";
 export { fitMotion, type ErrorSummary, type FitOptions, type FitReport } from "./fit/fit.ts";
 export type { FrameLandmarks, Landmark } from "./fit/landmarks.ts";
 export { Poser } from "./motion/poser.ts";

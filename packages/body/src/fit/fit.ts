@@ -1,14 +1,15 @@
 /**
  * Fits the body model to 2D landmarks of a whole clip at once: one shape, one camera, and a smooth motion, by gradient descent
  * through the body model. Robust to wrong points (Geman-McClure), held in joint limits and near a resting pose; frames without
- * hands or face are bridged by their neighbours through the smoothness of the motion.
+ * hands or face are bridged by their neighbours through the smoothness of the motion. Then, where there are any, to the frames' pictures.
  */
 import { setImmediate as breathe } from "node:timers/promises";
 import { AdamW, backward, fromData, noGrad, Parameter, scope, type Tensor } from "@make-your-anchor/torch";
 import { BodyError } from "../errors.ts";
 import { BodyModel, type BodyModelData, type BodyParameters } from "../model/body-model.ts";
-import { emptyMotion, type Motion, type MotionCamera } from "../motion/motion.ts";
+import { emptyMotion, type Motion } from "../motion/motion.ts";
 import { modelPoints, type FrameLandmarks, type PointGroup } from "./landmarks.ts";
+import { Appearance, type FitPictures } from "./appearance.ts";
 import { bodyLimits, handLimits, type PoseLimits } from "./priors.ts";
 
 export interface FitOptions {
@@ -16,6 +17,8 @@ export interface FitOptions {
   width: number;
   height: number;
   fps: number;
+  /** The frames themselves, square as the picture then is: the body is fitted to them once the points are met. */
+  pictures?: FitPictures;
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
@@ -53,6 +56,12 @@ const stages: readonly Stage[] = [
     free: ["transl", "globalOrient", "betas", "bodyPose", "jawPose", "leftHandPose", "rightHandPose", "expression", "leyePose", "reyePose"],
   },
 ];
+
+/**
+ * Then to the pictures: how much their error (0..1 a frame) counts against the points' (square pixels at 512²), by how much they are blurred, as a share
+ * of their side, and how many are looked at in a step.
+ */
+const byPictures = { steps: 180, rate: 0.02, weight: 15000, blurs: [1 / 40, 1 / 80, 1 / 160], frames: 250 } as const;
 
 export async function fitMotion(
   data: BodyModelData,
@@ -137,7 +146,8 @@ export async function fitMotion(
     free: constant(l.free, [1, l.free.length]),
   });
   const limits = { body: limitT(body), left: limitT(hands.left), right: limitT(hands.right) };
-  const total = stages.reduce((n, s) => n + s.steps, 0);
+  const last = stages.at(-1)!;
+  const total = stages.reduce((n, s) => n + s.steps, 0) + (o.pictures ? byPictures.steps : 0);
   let done = 0;
 
   const project = (joints: Tensor): Tensor => {
@@ -169,7 +179,7 @@ export async function fitMotion(
       .mul(weight / count);
   const beyond = (t: Tensor, l: { min: Tensor; max: Tensor; free: Tensor }) => l.min.sub(t).relu().add(t.sub(l.max).relu()).mul(l.free);
 
-  const loss = (stage: number, rho: number): Tensor => {
+  const loss = (stage: number, rho: number, further?: () => Tensor): Tensor => {
     const { joints, p } = forward();
     const residual = project(joints).sub(targetT).square().sum(2); // squared pixels, [F, P]
     const rho2 = rho ** 2;
@@ -222,52 +232,53 @@ export async function fitMotion(
       );
       terms.push(mean(first(p.transl!), 2000), mean(first(p.transl!.narrow(1, 2, 1)), 2000));
     }
+    if (further) terms.push(further());
     return terms.reduce((a, b) => a.add(b));
   };
-
-  try {
-    for (const [s, stage] of stages.entries()) {
-      for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(stage.free.includes(name));
-      const optimizer = new AdamW(
-        stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const),
-        { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] },
-      );
+  const descend = async (stage: Stage, lossAt: (i: number) => Tensor) => {
+    for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(stage.free.includes(name));
+    const optimizer = new AdamW(
+      stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const),
+      { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] },
+    );
+    try {
       for (let i = 0; i < stage.steps; i++) {
         o.signal?.throwIfAborted();
         optimizer.lr = stage.rate * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * i) / stage.steps)));
-        const late = Math.min(1, (2 * i) / stage.steps);
-        const rho = s < 2 ? robustPixels.from : robustPixels.from * (robustPixels.to / robustPixels.from) ** late;
-        scope(() => backward(loss(s, rho)));
+        scope(() => backward(lossAt(i)));
         optimizer.step();
         optimizer.zeroGrad();
         done++;
         o.onProgress?.(done, total);
         if (i % 4 === 0) await breathe();
       }
+    } finally {
       optimizer.dispose();
     }
-
+  };
+  /** The pose as it is now. */
+  const current = (): { motion: Motion; projected: Float32Array } => {
     const motion = emptyMotion(count, o.fps, expressionCount);
-    const result = scope(() =>
+    const projected = scope(() =>
       noGrad(() => {
         const { joints, p } = forward();
-        const projected = project(joints).floats();
-        for (const name of [
-          "transl",
-          "globalOrient",
-          "bodyPose",
-          "jawPose",
-          "leyePose",
-          "reyePose",
-          "leftHandPose",
-          "rightHandPose",
-          "expression",
-          "betas",
-        ] as const)
-          motion[name] = p[name]!.floats();
-        return projected;
+        for (const name of Object.keys(leaves) as (keyof typeof leaves)[]) motion[name] = p[name]!.floats();
+        return project(joints).floats();
       }),
     );
+    motion.camera = { width: o.width, height: o.height, focal: focal / unit, cx: o.width / 2, cy: o.height / 2, transl: [0, 0, 0] };
+    return { motion, projected };
+  };
+
+  try {
+    for (const [s, stage] of stages.entries()) {
+      await descend(stage, (i) => {
+        const late = Math.min(1, (2 * i) / stage.steps);
+        return loss(s, s < 2 ? robustPixels.from : robustPixels.from * (robustPixels.to / robustPixels.from) ** late);
+      });
+    }
+    if (o.pictures) await fitPictures(o.pictures);
+    const { motion, projected } = current();
     // The camera takes the distance, the motion what moves about it: the body stays near the origin, where the lights belong.
     const middle = [0, 1, 2].map((k) => {
       let sum = 0;
@@ -275,20 +286,60 @@ export async function fitMotion(
       return sum / count;
     }) as [number, number, number];
     for (let i = 0; i < motion.transl.length; i++) motion.transl[i] -= middle[i % 3];
-    const camera: MotionCamera = {
-      width: o.width,
-      height: o.height,
-      focal: focal / unit,
-      cx: o.width / 2,
-      cy: o.height / 2,
-      transl: middle,
-    };
-    motion.camera = camera;
-    return { motion, report: summarise(frames, result, target, confidence) };
+    motion.camera!.transl = middle;
+    return { motion, report: summarise(frames, projected, target, confidence) };
   } finally {
     model.dispose();
     for (const t of own) t.dispose();
     for (const leaf of Object.values(leaves)) leaf.dispose();
+  }
+
+  /** Goes on from what the points told. */
+  async function fitPictures(pictures: FitPictures): Promise<void> {
+    const appearance = new Appearance(data, current().motion, pictures);
+    if (appearance.vertices.length === 0) return;
+    const needed = BodyModel.landmarkVertices(data);
+    const kept = [...new Set([...needed, ...appearance.vertices])].sort((a, b) => a - b);
+    const position = new Map(kept.map((v, i) => [v, i]));
+    using places = fromData(
+      BigInt64Array.from(appearance.vertices, (v) => BigInt(position.get(v)!)),
+      [appearance.vertices.length],
+    );
+    using surface = new BodyModel(data, model.options, kept);
+    const { steps, rate, weight, blurs, frames: most } = byPictures;
+    const scale = pictures.size / 512;
+    const available = pictures.frames.length;
+    const strides = Math.ceil(available / most);
+    const stepsOf = Math.ceil(steps / blurs.length);
+    await descend({ steps, rate, free: last.free }, (i) => {
+      if (i % stepsOf === 0) appearance.blur(Math.max(0.5, blurs[i / stepsOf] * pictures.size));
+      return loss(stages.length, robustPixels.to, () => {
+        // Of a long clip not all frames at once.
+        const picked = Array.from({ length: Math.ceil((available - (i % strides)) / strides) }, (_, k) => (i % strides) + k * strides);
+        const index = fromData(
+          BigInt64Array.from(picked, (k) => BigInt(pictures.frames[k])),
+          [picked.length],
+        );
+        const p = Object.fromEntries(
+          Object.entries(forward().p).map(([name, t]) => [name, name === "betas" ? t : (t as Tensor).indexSelect(0, index)]),
+        ) as unknown as BodyParameters;
+        const vertices = surface.forward(p).vertices.indexSelect(1, places);
+        const projected = vertices
+          .narrow(2, 0, 2)
+          .div(vertices.narrow(2, 2, 1))
+          .mul(focal)
+          .add(center)
+          .mul(scale);
+        const { gradient } = appearance.measure(
+          noGrad(() => projected.floats()),
+          picked,
+        );
+        return projected
+          .mul(fromData(gradient, projected.shape))
+          .sum()
+          .mul(weight / picked.length);
+      });
+    });
   }
 }
 

@@ -61,6 +61,8 @@ const samples = [
 ] as const;
 
 const near = 0.05;
+/** Metres that a vertex may lie behind what is seen at its pixel and still be seen itself: surfaces slope. */
+const behind = 0.03;
 
 /** Vertices on the screen. */
 interface Projected {
@@ -91,6 +93,36 @@ export class Rasteriser {
     const data = options.background ? options.background.slice() : new Uint8Array(width * height * 3);
     this.shadePixels(data, vertices, projected, camera, options);
     return { width, height, data };
+  }
+
+  /**
+   * How much is seen of every vertex: 0 of one that is behind others, outside the picture or turned away, else its share of the area around it as
+   * the camera sees it, square pixels.
+   */
+  visible(vertices: Float32Array, camera: Camera): Float32Array {
+    const { width, height } = camera;
+    const projected = project(vertices, camera);
+    this.findVisible(projected, width, height);
+    const { depth, faces } = this;
+    const { x, y, inverse } = projected;
+    const out = new Float32Array(vertices.length / 3);
+    for (let i = 0; i < faces.length; i += 3) {
+      const [a, b, c] = [faces[i], faces[i + 1], faces[i + 2]];
+      const area = (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a]);
+      if (area < 0) for (const v of [a, b, c]) out[v] -= area / 6;
+      else for (const v of [a, b, c]) out[v] = Number.NEGATIVE_INFINITY; // at the edge of what is seen
+    }
+    for (let v = 0; v < out.length; v++) {
+      const [i, j] = [Math.floor(x[v]), Math.floor(y[v])];
+      if (!(out[v] > 0) || inverse[v] === 0 || i < 0 || j < 0 || i >= width || j >= height) {
+        out[v] = 0;
+        continue;
+      }
+      const at = (j * width + i) * 4;
+      const nearest = Math.max(depth[at], depth[at + 1], depth[at + 2], depth[at + 3]);
+      if (1 / inverse[v] - 1 / nearest > behind) out[v] = 0;
+    }
+    return out;
   }
 
   /** The nearest face at every sample. Runs for every sample of every face's box, so it only adds and multiplies. */
