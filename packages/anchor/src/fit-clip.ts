@@ -23,7 +23,9 @@ export async function fitClip(
   let i = 0;
   for await (const frame of decodeVideo(path, { fps, crop, width: pictureSize, height: pictureSize, signal: o.signal })) {
     if (i >= landmarks.length) break;
-    if (i % every === 0) {
+    // Where the person is not to be seen, the picture shows something else.
+    const { body, face } = landmarks[i];
+    if (i % every === 0 && (face !== undefined || body.some(Boolean))) {
       pictures.frames.push(i);
       pictures.planes.push(toPlanes(frame));
     }

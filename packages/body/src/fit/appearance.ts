@@ -67,12 +67,12 @@ export class Appearance {
   }
 
   /**
-   * The error of poses, and its gradient to the places on the picture.
+   * The gradient of the poses' error (0..1 by picture, summed) to the places on the pictures.
    * @param places of the vertices on some pictures, `[pictures, vertices, 2]`, pixels of theirs
    * @param some which of the pictures
-   * @returns 0..1 by picture, summed; and `[pictures, vertices, 2]`
+   * @returns `[pictures, vertices, 2]`
    */
-  measure(places: Float32Array, some: readonly number[]): { error: number; gradient: Float32Array } {
+  gradient(places: Float32Array, some: readonly number[]): Float32Array {
     const { blurred, seen } = this;
     const { size } = this.pictures;
     const n = this.vertices.length;
@@ -103,7 +103,6 @@ export class Appearance {
         means[4 * k + 3] += weight;
       }
     });
-    let error = 0;
     const gradient = new Float32Array(some.length * n * 2);
     some.forEach((which, f) => {
       for (let k = 0; k < n; k++) {
@@ -117,14 +116,13 @@ export class Appearance {
           gx += (2 / 3 / tolerance) * d * slopes[6 * o + 2 * c];
           gy += (2 / 3 / tolerance) * d * slopes[6 * o + 2 * c + 1];
         }
-        // Geman and McClure.
-        error += (weight * square) / (1 + square);
+        // Of Geman and McClure's square / (1 + square).
         const w = weight / (1 + square) ** 2;
         gradient[2 * o] = w * gx;
         gradient[2 * o + 1] = w * gy;
       }
     });
-    return { error, gradient };
+    return gradient;
   }
 }
 

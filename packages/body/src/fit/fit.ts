@@ -330,7 +330,7 @@ export async function fitMotion(
           .mul(focal)
           .add(center)
           .mul(scale);
-        const { gradient } = appearance.measure(
+        const gradient = appearance.gradient(
           noGrad(() => projected.floats()),
           picked,
         );
