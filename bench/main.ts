@@ -5,12 +5,13 @@
  *       [--device cuda [--dtype float16] [--channels-last]] [--json]
  *   npm run bench -- load-sd15 --weights FILE
  *   npm run bench -- overhead [--python PROGRAM] [--json]
- *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--json]
+ *   npm run bench -- compare [names …] [--peer FILE] [--python PROGRAM] [--device cuda [--dtype float16] [--channels-last]] [--json]
  *
  *   npm run bench -- people|base-curve …   what training gives, in minutes: people.ts, base-curve.ts
  *
  * Each measurement runs in a process of its own, so that its peak memory is its own. `compare` runs ours and the peer's in turn, on the
- * same libtorch version, threads and repeats; the peer is a Python script with the same measurements (--peer).
+ * same libtorch version, threads and repeats; the peer is a Python script with the same measurements (--peer). On a GPU
+ * the memory is the GPU's.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -50,7 +51,7 @@ interface Row {
   min_s: number;
   median_s: number;
   peak_rss_mb: number;
-  /** Largest memory libtorch took on the GPU, MiB; null on the CPU. */
+  /** Largest memory held by tensors on the GPU, MiB; null on the CPU. */
   peak_gpu_mb: number | null;
   threads: number;
   torch: string;
@@ -88,7 +89,7 @@ if (values.child) {
     min_s: times[0],
     median_s: times[Math.floor(times.length / 2)],
     peak_rss_mb: Math.round(process.resourceUsage().maxRSS / 1024),
-    peak_gpu_mb: gpu && Math.round(gpu.peakReserved / 2 ** 20),
+    peak_gpu_mb: gpu && Math.round(gpu.peakAllocated / 2 ** 20),
     threads: engineInfo().threads,
     torch: engineInfo().version,
   };
@@ -143,12 +144,18 @@ function peer(program: string, name: string, malloc: "default" | "keep"): Row {
   console.error(`${name}, Python torch, malloc ${malloc} …`);
   const run = spawnSync(
     program,
-    [peerPath, name, "--threads", values.threads, "--repeat", values.repeat, "--warmup", values.warmup, "--malloc", malloc],
+    [
+      peerPath,
+      name,
+      ...["--threads", values.threads, "--repeat", values.repeat, "--warmup", values.warmup, "--malloc", malloc],
+      ...["--device", values.device, "--dtype", values.dtype],
+    ],
     { encoding: "utf8" },
   );
+  if (run.status !== 0) throw new Error(`bench compare: ${peerPath} ${name} failed: ${run.stderr.trim().split("\n").at(-1)}`);
   const out = JSON.parse(run.stdout) as {
     torch: string;
-    results: { total: { min_s: number; median_s: number }; peak_rss_mib: number; threads: number }[];
+    results: { total: { min_s: number; median_s: number }; peak_rss_mib: number; cuda_peak_mib?: number; threads: number }[];
   };
   const r = out.results[0];
   return {
@@ -156,7 +163,7 @@ function peer(program: string, name: string, malloc: "default" | "keep"): Row {
     min_s: r.total.min_s,
     median_s: r.total.median_s,
     peak_rss_mb: r.peak_rss_mib,
-    peak_gpu_mb: null,
+    peak_gpu_mb: r.cuda_peak_mib ?? null,
     threads: r.threads,
     torch: out.torch,
   };
@@ -178,7 +185,7 @@ if (overhead) {
   else
     for (const r of rows)
       console.log(
-        `${r.name}: min ${r.min_s.toFixed(3)} s, median ${r.median_s.toFixed(3)} s, peak ${r.peak_rss_mb} MB, ${r.threads} threads, libtorch ${r.torch}`,
+        `${r.name}: min ${r.min_s.toFixed(3)} s, median ${r.median_s.toFixed(3)} s, peak ${r.peak_rss_mb} MB${r.peak_gpu_mb === null ? "" : ` and ${r.peak_gpu_mb} MiB on the GPU`}, ${r.threads} threads, libtorch ${r.torch}`,
       );
 } else {
   const { engineInfo } = await import("@make-your-anchor/torch");
@@ -193,9 +200,12 @@ if (overhead) {
   }
   const out = (names.length > 0 ? names : shared).map((name) => {
     const mine = ours(name);
-    const theirs = { default: peer(program, name, "default"), keep: peer(program, name, "keep") };
-    const ratio = (p: Row) => ({ time: mine.min_s / p.min_s, memory: mine.peak_rss_mb / p.peak_rss_mb });
-    return { name, ours: mine, python: theirs, ratio: { default: ratio(theirs.default), keep: ratio(theirs.keep) } };
+    const plain = peer(program, name, "default");
+    // What malloc keeps is nothing to a GPU.
+    const keep = values.device === "cpu" ? peer(program, name, "keep") : plain;
+    const memory = (r: Row) => r.peak_gpu_mb ?? r.peak_rss_mb;
+    const ratio = (p: Row) => ({ time: mine.min_s / p.min_s, memory: memory(mine) / memory(p) });
+    return { name, ours: mine, python: { default: plain, keep }, ratio: { default: ratio(plain), keep: ratio(keep) } };
   });
   if (values.json) console.log(JSON.stringify(out, null, 1));
   else {

@@ -7,6 +7,7 @@ import {
   fromData,
   Generator,
   noGrad,
+  resetPeakMemory,
   scope,
   type DType,
   type Tensor,
@@ -88,9 +89,10 @@ function infer(size: Size, o: RepeatOptions, batch: number, side: number, frames
   const place = (t: Tensor) => t.to(device).to(t.dtype === "float32" ? dtype : t.dtype);
   const { unet, controlnet } = models(size);
   for (const m of [unet, controlnet]) {
-    m.to(device).to(dtype);
+    m.to(dtype).to(device);
     if (o.channelsLast) m.channelsLast();
   }
+  if (device !== "cpu") resetPeakMemory(device); // what making the models took is not the measured
   const g = new Generator(1);
   const x = place(g.randn([batch * frames, 4, side, side]));
   const context = place(g.randn([batch, 50, size.contextWidth]));

@@ -1,7 +1,7 @@
 /** Finds fixture cases, runs each through the public library, and says how far off every tensor is. */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { scope, type DType } from "@make-your-anchor/torch";
+import { allowTf32, scope, type DType } from "@make-your-anchor/torch";
 import { rotations, smplxForward } from "./cases/body.ts";
 import { bisenet, faceAlign, faceMask, scrfdDecode } from "./cases/face.ts";
 import { imageOps, stateDictKeys } from "./cases/files.ts";
@@ -103,10 +103,16 @@ export async function runGolden(
   onCase?: (c: CaseResult) => void,
 ): Promise<GoldenReport> {
   const cases: CaseResult[] = [];
-  for (const folder of findCases(root)) {
-    const result = await runCase(folder, arithmetic);
-    cases.push(result);
-    onCase?.(result);
+  // The fixtures' float32 is whole: a GPU's convolutions would round to ten bits by default.
+  const before = allowTf32({ convolutions: false, products: false });
+  try {
+    for (const folder of findCases(root)) {
+      const result = await runCase(folder, arithmetic);
+      cases.push(result);
+      onCase?.(result);
+    }
+  } finally {
+    allowTf32(before);
   }
   const count = (status: CaseResult["status"]) => cases.filter((c) => c.status === status).length;
   return { passed: count("passed"), failed: count("failed"), unsupported: count("unsupported"), cases };

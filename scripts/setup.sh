@@ -8,7 +8,14 @@
 # system package, which always works.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-quiet=0; [ "${1:-}" = "--quiet" ] && quiet=1
+quiet=0; engine_only=0
+for flag in "$@"; do
+  case "$flag" in
+    --quiet) quiet=1 ;;                # says only what it does
+    --engine-only) engine_only=1 ;;    # without what only videos need (ffmpeg)
+    *) echo "setup: unknown flag $flag (--quiet, --engine-only)" >&2; exit 2 ;;
+  esac
+done
 say() { echo "setup: $*" >&2; }
 detail() { [ $quiet = 1 ] || say "$*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
@@ -33,7 +40,7 @@ missing=()
 command -v cmake >/dev/null || missing+=(cmake)
 command -v ninja >/dev/null || missing+=(ninja-build)
 command -v g++ >/dev/null || missing+=(g++)
-{ command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
+[ $engine_only = 1 ] || { command -v ffmpeg && command -v ffprobe; } >/dev/null || missing+=(ffmpeg)
 
 # --- libtorch --------------------------------------------------------------------------------------------------------
 download_version=2.9.1

@@ -1,6 +1,7 @@
 // What concerns devices: how many GPUs there are, their memory, and autocast.
 #include "addon.h"
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <torch/version.h>
@@ -27,6 +28,7 @@ napi_value cudaMemory(napi_env env, size_t argc, napi_value* argv) {
   napi_value out;
 #ifdef ANCHOR_DEVICE_ALLOCATOR
   if (at::detail::getCUDAHooks().hasCUDA()) {
+    at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);  // before its first tensor the allocator knows no device
     auto* allocator = at::getDeviceAllocator(c10::DeviceType::CUDA);
     if (reset) allocator->resetPeakStats(index);
     const auto stats = allocator->getDeviceStats(index);
@@ -41,6 +43,23 @@ napi_value cudaMemory(napi_env env, size_t argc, napi_value* argv) {
 #endif
   (void)index, (void)reset;
   check(env, napi_get_null(env, &out));
+  return out;
+}
+
+// allowTf32(convolutions, products) → whether both were allowed before, as [convolutions, products].
+napi_value allowTf32(napi_env env, size_t argc, napi_value* argv) {
+  if (argc < 2) throw Error("allowTf32: expected whether convolutions and whether products may use it");
+  auto& context = at::globalContext();
+  const bool before[] = {context.allowTF32CuDNN(), context.allowTF32CuBLAS()};
+  context.setAllowTF32CuDNN(toBool(env, argv[0], "convolutions"));
+  context.setAllowTF32CuBLAS(toBool(env, argv[1], "products"));
+  napi_value out;
+  check(env, napi_create_array_with_length(env, 2, &out));
+  for (uint32_t i = 0; i < 2; ++i) {
+    napi_value value;
+    check(env, napi_get_boolean(env, before[i], &value));
+    check(env, napi_set_element(env, out, i, value));
+  }
   return out;
 }
 
@@ -73,6 +92,7 @@ napi_value autocast(napi_env env, size_t argc, napi_value* argv) {
 void addDevice(napi_env env, napi_value exports) {
   addFunction(env, exports, "cudaDevices", cudaDevices);
   addFunction(env, exports, "cudaMemory", cudaMemory);
+  addFunction(env, exports, "allowTf32", allowTf32);
   addFunction(env, exports, "autocast", autocast);
 }
 

@@ -37,6 +37,17 @@ std::vector<at::Tensor> tensorsIn(napi_env env, napi_value list) {
 }
 #endif
 
+// hasGroups() → whether this build can open any.
+napi_value hasGroups(napi_env env, size_t, napi_value*) {
+  napi_value out;
+#ifdef ANCHOR_GLOO
+  check(env, napi_get_boolean(env, true, &out));
+#else
+  check(env, napi_get_boolean(env, false, &out));
+#endif
+  return out;
+}
+
 // openGroup(host, port, rank, size, timeout in seconds) → a number that stands for the group. Returns when all have come.
 napi_value openGroup(napi_env env, size_t argc, napi_value* argv) {
   if (argc < 5) throw Error("openGroup: expected host, port, rank, size, timeout");
@@ -97,6 +108,7 @@ napi_value closeGroup(napi_env env, size_t argc, napi_value* argv) {
 }  // namespace
 
 void addDistributed(napi_env env, napi_value exports) {
+  addFunction(env, exports, "hasGroups", hasGroups);
   addFunction(env, exports, "openGroup", openGroup);
   addFunction(env, exports, "allReduce", allReduce);
   addFunction(env, exports, "broadcast", broadcast);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  allowTf32,
   autocast,
   backward,
   cudaDevices,
@@ -20,6 +21,16 @@ describe("devices", () => {
     if (engineInfo().cuda && memory) expect(memory.peakAllocated).toBeGreaterThanOrEqual(memory.allocated);
     else expect(memory).toBeNull();
     expect(() => cudaMemory("cpu")).toThrow(TorchError);
+  });
+});
+
+describe("TF32", () => {
+  it("is for convolutions at first, and is told when it changes", () => {
+    const none = { convolutions: false, products: false };
+    const before = allowTf32(none);
+    expect(before).toEqual({ convolutions: true, products: false });
+    expect(allowTf32(before)).toEqual(none);
+    expect(allowTf32(before)).toEqual(before);
   });
 });
 

@@ -35,6 +35,22 @@ export const cudaMemory = (device: string): DeviceMemory | null => memory(device
 /** Starts the device's peaks anew, at what is held now. */
 export const resetPeakMemory = (device: string): void => void memory(device, true);
 
+/** Where a GPU's float32 arithmetic may round its factors to TensorFloat-32's ten bits of mantissa, for speed. */
+export interface Tf32 {
+  convolutions: boolean;
+  /** Of matrices. */
+  products: boolean;
+}
+
+/**
+ * Allows or forbids TF32, for all of the process; libtorch itself begins with convolutions alone. Without a GPU it changes nothing.
+ * @returns what was allowed before
+ */
+export function allowTf32({ convolutions, products }: Tf32): Tf32 {
+  const before = native.allowTf32(convolutions, products);
+  return { convolutions: before[0], products: before[1] };
+}
+
 /**
  * Runs `fn` with matrix products and convolutions on `device` in half precision, and what needs the range (norms, softmax, losses) in
  * float32, by libtorch's own list. Weights stay as they are; their halved copies live until the outermost call ends.

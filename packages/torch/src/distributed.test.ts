@@ -5,6 +5,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { groupFromEnvironment } from "./distributed.ts";
+import { native } from "./native.ts";
 
 let folder: string;
 beforeAll(() => {
@@ -19,6 +20,8 @@ async function port(): Promise<number> {
   await new Promise((done) => server.close(done));
   return port;
 }
+
+/* Skipped where the engine was built without c10d's Gloo: it comes with the system's libtorch alone. */
 
 /** Runs a script in as many processes; what each printed. */
 async function together(count: number, body: string, o: { kill?: number } = {}): Promise<string[]> {
@@ -45,7 +48,7 @@ group.close();`,
   );
 }
 
-test("sums and broadcasts reach all, in place, for several tensors at once", { timeout: 60_000 }, async () => {
+test.skipIf(!native.hasGroups())("sums and broadcasts reach all, in place, for several tensors at once", { timeout: 60_000 }, async () => {
   const out = await together(
     3,
     `const [a, b] = [fromData(Float32Array.of(group.rank, 1), [2]), fromData(Float32Array.of(10 * group.rank), [1, 1])];
@@ -57,7 +60,7 @@ console.log(JSON.stringify([group.worldSize, ...a.floats(), ...b.floats(), c.ite
   for (const text of out) expect(JSON.parse(text)).toEqual([3, 3, 3, 30, 1.5]);
 });
 
-test("a process that dies is named to the others, at once", { timeout: 60_000 }, async () => {
+test.skipIf(!native.hasGroups())("a process that dies is named to the others, at once", { timeout: 60_000 }, async () => {
   const out = await together(
     2,
     `console.log("here");

@@ -64,6 +64,6 @@ export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } fr
 export { TorchFile } from "./io/torch-file.ts";
 export { groupFromEnvironment, ProcessGroup, type GroupOptions } from "./distributed.ts";
 export { engineInfo, setThreads } from "./engine.ts";
-export { autocast, cudaDevices, cudaMemory, resetPeakMemory, type DeviceMemory } from "./device.ts";
+export { allowTf32, autocast, cudaDevices, cudaMemory, resetPeakMemory, type DeviceMemory, type Tf32 } from "./device.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */
 export * as ops from "./ops.gen.ts";

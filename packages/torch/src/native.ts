@@ -25,9 +25,13 @@ export interface Native {
   gradEnabled(enabled?: boolean): boolean;
   /** Turns autocast on (a dtype's code) or off (−1); the state before. */
   autocast(kind: "cpu" | "cuda", dtype: number): number;
+  /** What was allowed before. */
+  allowTf32(convolutions: boolean, products: boolean): [boolean, boolean];
   cudaDevices(): number;
   /** Bytes: allocated, peak allocated, reserved, peak reserved; null where this libtorch cannot tell. */
   cudaMemory(device: number, reset: boolean): [number, number, number, number] | null;
+  /** Whether this build can open groups of processes. */
+  hasGroups(): boolean;
   /** Waits for all of the group; a number that stands for it. */
   openGroup(host: string, port: number, rank: number, size: number, timeoutSeconds: number): number;
   allReduce(group: number, tensors: readonly Handle[]): void;

@@ -3,8 +3,10 @@ import { describe, expect, it } from "vitest";
 import { fromData, grad, noGrad, ops, scope, tensor, type Tensor } from "./index.ts";
 import { op as table } from "./ops.gen.ts";
 
-const f64 = (values: number[], shape: number[]) => fromData(Float64Array.from(values), shape);
-const i64 = (values: number[], shape = [values.length]) => fromData(BigInt64Array.from(values, BigInt), shape);
+/** `npm run gpu-check` runs the table on a GPU. */
+const device = process.env.ANCHOR_TEST_DEVICE ?? "cpu";
+const f64 = (values: number[], shape: number[]) => fromData(Float64Array.from(values), shape, { device });
+const i64 = (values: number[], shape = [values.length]) => fromData(BigInt64Array.from(values, BigInt), shape, { device });
 const DOUBLE = 7;
 
 // Fixed inputs, away from kinks.
@@ -190,7 +192,7 @@ unary(
 );
 unary(
   "to_device",
-  (t) => ops.to_device(t, "cpu", DOUBLE),
+  (t) => ops.to_device(t, device, DOUBLE),
   (x) => x,
 );
 binary(
@@ -762,12 +764,13 @@ describe("operators", () => {
 
   it("equal, allclose, item", () =>
     scope(() => {
-      const a = tensor([1, 2]);
-      expect(ops.equal(a, tensor([1, 2]))).toBe(true);
-      expect(ops.equal(a, tensor([1, 3]))).toBe(false);
-      expect(ops.allclose(a, tensor([1, 2.000001]))).toBe(true);
-      expect(ops.allclose(a, tensor([1, 2.1]))).toBe(false);
-      expect(tensor([4.5]).item()).toBe(4.5);
+      const on = (values: number[]) => tensor(values, { device });
+      const a = on([1, 2]);
+      expect(ops.equal(a, on([1, 2]))).toBe(true);
+      expect(ops.equal(a, on([1, 3]))).toBe(false);
+      expect(ops.allclose(a, on([1, 2.000001]))).toBe(true);
+      expect(ops.allclose(a, on([1, 2.1]))).toBe(false);
+      expect(on([4.5]).item()).toBe(4.5);
     }));
 
   it("every operator that is bound is tested", () => {

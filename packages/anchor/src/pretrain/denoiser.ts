@@ -31,7 +31,7 @@ export const pretrainingRecipe = {
   background: 0.3,
 } as const;
 /** Every so many steps are of heads alone, which are a quarter as large: a pass has costs of its own, so few large ones are cheaper. */
-const heads = { every: 4, batch: 16 } as const;
+const heads = { every: 4, more: 2 } as const;
 
 /** Samples of one kind: whole frames, or heads. Made from bytes once, when a person comes. */
 interface Samples {
@@ -80,7 +80,7 @@ export async function pretrainDenoiser(
   },
 ): Promise<DDPMScheduler> {
   const { device } = vae;
-  const recipe = pretrainingRecipe;
+  const { recipe } = loop.run.config;
   const scheduler = new DDPMScheduler(presets.mini.scheduler);
   const pixels = (bytes: Uint8Array, count: number, size: number) =>
     fromData(bytes, [count, 3, size, size]).to(device).to("float32").div(127.5).sub(1);
@@ -177,7 +177,7 @@ export async function pretrainDenoiser(
             denoisingLoss(
               models,
               faces.length > 0 && batch.index % heads.every === heads.every - 1
-                ? batchOf(faces, heads.batch, g)
+                ? batchOf(faces, heads.more * recipe.batch, g)
                 : batchOf(bodies, recipe.batch, g),
             ),
           ),

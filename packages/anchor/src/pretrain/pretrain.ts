@@ -14,6 +14,7 @@ import type { PeopleWork } from "../people/film.ts";
 import { presets } from "../presets.ts";
 import type { WorkOptions } from "../progress.ts";
 import { checkAmount } from "../train/limits.ts";
+import { chooseRecipe } from "../train/recipe.ts";
 import type { LoopOptions } from "../train/loop.ts";
 import { TrainingRun, type Plan } from "../train/run.ts";
 import { datasetRows } from "./dataset.ts";
@@ -34,6 +35,9 @@ export interface PretrainOptions extends WorkOptions, ComputeOptions {
   workers?: number;
   /** Made-up people held at once; default 64 for the VAE, 48 for the denoiser. The same for a run that goes on. */
   people?: number;
+  /** Of the denoiser: samples of a step and the rate, instead of `pretrainingRecipe`'s; a GPU is busy with larger batches only. */
+  batch?: number;
+  lr?: number;
   /** Pictures to train on instead of made-up ones: folders of avatars, or the original's lists (`datasetRows`). */
   data?: readonly string[];
   /** The first of them, counted from 0: a base that is trained on wants new ones. Default 0. The same for a run that goes on. */
@@ -69,6 +73,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
   checkAmount("steps", o.steps);
   const { device, precision } = chooseCompute(o, "training");
   const { part } = o;
+  const recipe = chooseRecipe({ ...presets.mini.training.recipe, ...pretrainingRecipe }, { batch: o.batch, lr: o.lr });
   const from = o.from === undefined ? undefined : baseFolder(o.from);
   const hasVae = existsSync(join(folder, "vae", "config.json"));
   if (part === "denoiser" && from === undefined && !hasVae)
@@ -88,7 +93,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
       plan: { vae: [], body: [], [key]: fixed },
       minutes: minutes ?? null,
       from: o.from ?? "nothing",
-      recipe: { ...presets.mini.training.recipe, ...pretrainingRecipe },
+      recipe,
       precision,
       rank: null,
       seed: 17,

@@ -68,16 +68,21 @@ export function addPretrain(program: Command): void {
             throw new AnchorError("OPTION", `pretrain ${part}: expected vae or denoiser (mini), body or head (full size)`, {
               misuse: true,
             });
-          const given = Object.keys(recipe);
+          const given = Object.keys(recipe).filter((k) => part === "vae" || (k !== "batch" && k !== "lr"));
           if (given.length > 0)
-            throw new AnchorError("OPTION", `pretrain ${part}: ${given.join(", ")}: the mini base has a recipe of its own`, {
-              misuse: true,
-            });
+            throw new AnchorError(
+              "OPTION",
+              `pretrain ${part}: ${given.join(", ")}: the mini base has a recipe of its own (of the denoiser --batch and --lr may change)`,
+              {
+                misuse: true,
+              },
+            );
+          const { batch, lr } = recipe;
           if (o.workers !== undefined && !(Number.isInteger(o.workers) && o.workers >= 1 && o.workers <= 64))
             throw new AnchorError("OPTION", `--workers: expected a whole number from 1 to 64, got ${o.workers}`, { misuse: true });
           if (o.firstPerson !== undefined && !(Number.isInteger(o.firstPerson) && o.firstPerson >= 0))
             throw new AnchorError("OPTION", `--first-person: expected a whole number from 0, got ${o.firstPerson}`, { misuse: true });
-          finish(await pretrain(c.path(o.out), { ...shared, part, data, firstPerson: o.firstPerson, workers: o.workers }));
+          finish(await pretrain(c.path(o.out), { ...shared, batch, lr, part, data, firstPerson: o.firstPerson, workers: o.workers }));
         }),
     );
 }
