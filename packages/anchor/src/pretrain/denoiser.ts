@@ -30,7 +30,7 @@ export const pretrainingRecipe = {
   /** Made-up backgrounds cannot be guessed. */
   background: 0.3,
 } as const;
-/** Every so many steps are of heads alone, which are a quarter as large: a pass has costs of its own, so few large ones are cheaper. */
+/** Every so many steps are of heads alone, which are a quarter as large: a pass has costs of its own, so few large ones are cheaper: `more` times the batch. */
 const heads = { every: 4, more: 2 } as const;
 
 /** Samples of one kind: whole frames, or heads. Made from bytes once, when a person comes. */
