@@ -24,6 +24,7 @@ import {
   ops,
   Parameter,
   scope,
+  setThreads,
   ShapeError,
   sourceOf,
   StateDictError,
@@ -68,6 +69,21 @@ describe("attention", () => {
         expect(worst(attention(q, k, v, 2, causal), plainAttention(q, k, v, 2, causal))).toBeLessThan(1e-5);
       }));
   }
+  it("in several threads gives the same bytes as in one", () =>
+    scope(() => {
+      using g = new Generator(3);
+      const [q, k, v] = [g.randn([2, 700, 32]), g.randn([2, 700, 32]), g.randn([2, 700, 32])];
+      const asked = engineInfo().threads;
+      try {
+        const [one, four] = [1, 4].map((threads) => {
+          setThreads(threads);
+          return attention(q, k, v, 4).floats();
+        });
+        expect(four).toEqual(one);
+      } finally {
+        setThreads(asked);
+      }
+    }));
   it("in many query chunks gives the same, forward and backward", () =>
     scope(() => {
       using g = new Generator(2);
