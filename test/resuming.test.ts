@@ -4,6 +4,7 @@ import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { animate, Avatar, createAvatar, trainBody } from "@make-your-anchor/anchor";
+import { loadMotion, saveMotion } from "@make-your-anchor/body";
 import { probeVideo } from "@make-your-anchor/media";
 import { loadSafetensors, scope } from "@make-your-anchor/torch";
 import { settledTensors } from "./live-tensors.ts";
@@ -170,5 +171,20 @@ describe("resuming", () => {
     const performed = await animate(avatar, { motion: avatar.folder, frames: 5, steps: 2, out: join(home, "own.mp4") });
     expect(performed.audio).toBe(avatar.path("clip", "audio.wav"));
     expect((await probeVideo(join(home, "own.mp4"))).hasAudio).toBe(true);
+
+    // Its own camera's movement goes with its own motion, and with no other.
+    const panned = copy("panned");
+    const motion = loadMotion(panned.motionPath);
+    motion.views = Float32Array.from({ length: 6 * motion.frames }, (_, k) => [1, 0, 0.2, 0, 1, 0][k % 6]);
+    saveMotion(panned.motionPath, motion);
+    const first = async (from: string, name: string) => {
+      const { folder } = await animate(panned, { motion: from, frames: 1, steps: 1, out: join(home, name) });
+      return readFileSync(join(folder, "frames", "000001.png"));
+    };
+    const still = await first(avatar.motionPath, "still.mp4");
+    expect(await first(panned.folder, "panned.mp4")).not.toEqual(still);
+    expect(await first(panned.motionPath, "panned-file.mp4")).not.toEqual(still);
+    cpSync(panned.motionPath, join(home, "elsewhere.npz"));
+    expect(await first(join(home, "elsewhere.npz"), "elsewhere.mp4")).toEqual(still);
   });
 });

@@ -6,6 +6,7 @@ import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your
 import { FaceLog, type FaceCounts } from "./head/face-log.ts";
 import { readImage, VideoWriter, writePng, type RgbImage } from "@make-your-anchor/media";
 import { Avatar, toolVersion } from "./avatar.ts";
+import { viewOf, type View } from "./background.ts";
 import { bodyModel } from "./body-models.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
@@ -82,6 +83,7 @@ interface Source {
   fps: number;
   audio?: string;
   condition: (i: number) => RgbImage | Promise<RgbImage>;
+  view?: (i: number) => View | undefined;
   /** Where the head stage finds faces. */
   heads: (bodyFrame: (i: number) => Promise<RgbImage>) => HeadSource | Promise<HeadSource>;
   /** What the frames depend on. */
@@ -122,9 +124,12 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
   const notes: string[] = [];
   let motion: Motion;
   let audio: string | undefined;
+  // The clip's own motion brings its camera's movement along; every other is before a steady one.
+  let follows = resolve(path) === resolve(avatar.motionPath);
   if (existsSync(path) && statSync(path).isDirectory()) {
     const other = Avatar.open(path);
     motion = loadMotion(other.motionPath);
+    follows = resolve(path) === resolve(avatar.folder);
     audio = other.audioPath;
   } else if (!existsSync(path)) {
     throw new AnchorError("FILE", `${path}: no such file or avatar`, { misuse: true });
@@ -143,6 +148,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
   if (o.frames !== undefined) motion = sliceMotion(motion, 0, Math.min(motion.frames, o.frames));
   const renderer = new ConditionRenderer(avatar.info.bodyModel, own.camera!, avatar.info.resolution, avatar.info.conditionStyle);
   const placed = retarget(renderer, motion, own);
+  if (!follows) placed.views = undefined;
   const hash = createHash("sha256");
   for (const a of [
     placed.transl,
@@ -152,6 +158,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
     placed.leftHandPose,
     placed.rightHandPose,
     placed.expression,
+    ...(placed.views ? [placed.views] : []),
   ])
     hash.update(a);
   return {
@@ -159,6 +166,7 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
     fps: avatar.info.fps,
     audio,
     condition: (i) => renderer.render(placed, i, { betas: own.betas }),
+    view: (i) => viewOf(placed, i, avatar.info.resolution),
     heads: () => motionHeads(avatar, placed, own.betas),
     identity: `motion ${hash.digest("hex")}`,
     notes,
@@ -206,6 +214,7 @@ async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r
     ...compute,
     frames: count,
     condition: source.condition,
+    view: source.view,
     sampling: o.sampling,
     sampler: o.sampler,
     eta: o.eta,

@@ -6,6 +6,7 @@ import { BodyError, loadMotion, saveMotion, type FitReport, type FrameLandmarks,
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
+import { followCamera } from "./camera-move.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, readJson, writeJson } from "./files.ts";
 import { fitClip } from "./fit-clip.ts";
@@ -168,6 +169,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     } finally {
       renderer.dispose();
     }
+    await followCamera(avatar, motion, o);
     if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
     avatar.save();
     for (const path of [observedPath, fittedPath]) rmSync(path, { force: true });

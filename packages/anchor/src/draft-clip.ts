@@ -1,6 +1,7 @@
 /** Drafts of the pictures that something is trained on: for rendering from all of them, for training without what they are drafts of. */
 import { setImmediate as breathe } from "node:timers/promises";
 import type { PictureSet } from "./dataset.ts";
+import { layeredBackground, type Background, type View } from "./background.ts";
 import { DraftSums, type Draft } from "./draft.ts";
 import { Dice } from "./people/random.ts";
 import type { WorkOptions } from "./progress.ts";
@@ -12,6 +13,8 @@ export interface DraftOptions extends WorkOptions {
   halves?: number;
   /** How many drafts each picture gets, of different halves; at most, and by default, as many as there are. */
   variants?: number;
+  /** How the camera saw each picture's background; leave out where it stood still. */
+  views?: readonly View[];
   /** Of a picture, see `DraftSums.add`. */
   shift?: (i: number) => readonly [number, number];
 }
@@ -49,8 +52,9 @@ export async function draftPictures(
     }
   };
   await each(0, (i) => sums[part(i)].add(pictures[i], conditions[i], o.shift?.(i)));
-  const from = (some: readonly DraftSums[], background?: Draft) => some.reduce((a, s) => a.join(s), new DraftSums(size)).draft(background);
-  const draft = from(sums);
+  const from = (some: readonly DraftSums[], background?: Background) =>
+    some.reduce((a, s) => a.join(s), new DraftSums(size)).draft(background);
+  const draft = from(sums, o.views && (await layeredBackground(pictures, conditions, o.views, size, o.signal)).background);
   // The background is that of all: a camera moves, and what its mean lacks would tell which part is left out. So would tables that
   // lack one part each; a random half of the others tells little.
   const d = new Dice(halves);
@@ -59,13 +63,13 @@ export async function draftPictures(
     sums.map((_, j) => {
       const others = sums.filter((_, k) => k !== j);
       while (others.length > few) others.splice(d.below(others.length), 1);
-      return others.length > 0 ? from(others, draft) : draft;
+      return others.length > 0 ? from(others, draft.background) : draft;
     }),
   );
   const own: Uint8Array[][] = [];
   for (let v = 0; v < variants; v++) {
     const made: Uint8Array[] = [];
-    await each(1 + v, (i) => made.push(tables[(i + v) % halves][part(i)].planes(conditions[i])));
+    await each(1 + v, (i) => made.push(tables[(i + v) % halves][part(i)].planes(conditions[i], o.views?.[i])));
     own.push(made);
   }
   return { draft, own };
@@ -77,7 +81,11 @@ const breath = 32;
 const most = 1500;
 
 /** A clip's draft, and those its frames are trained with: four of each, or fewer where there are very many. */
-export const draftClip = (pictures: PictureSet, conditions: PictureSet, o: WorkOptions): Promise<DraftedPictures> =>
+export const draftClip = (
+  pictures: PictureSet,
+  conditions: PictureSet,
+  o: Pick<DraftOptions, "views"> & WorkOptions,
+): Promise<DraftedPictures> =>
   draftPictures(pictures.all, conditions.all, pictures.size, {
     ...o,
     halves: 4,

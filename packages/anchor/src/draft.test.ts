@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fromData, saveSafetensors } from "@make-your-anchor/torch";
+import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
+import type { View } from "./background.ts";
 import { Draft } from "./draft.ts";
 import { draftPictures } from "./draft-clip.ts";
 
@@ -93,6 +94,47 @@ test("nothing to learn from is grey, and no error", async () => {
   const { draft, own } = await draftPictures([], [], 8);
   expect(own).toEqual([[]]);
   expect(draft.planes(new Uint8Array(192).fill(99))[0]).toBe(128);
+});
+
+test("what lies behind goes with the camera, in training's drafts too, and is kept with what is fixed to the screen", async () => {
+  // The wall slides to the right under a body and a caption that stay.
+  const views = pictures.map((_, i): View => [1, 0, i / 4 - 2, 0, 1, 0]);
+  const caption = (p: number) => p % size >= 28;
+  const slid = pictures.map((_, i) =>
+    Uint8Array.from({ length: 3 * n }, (_, k) => {
+      const [c, p] = [Math.floor(k / n), k % n];
+      if (conditions[i][p] > 0) return pictures[i][k];
+      return caption(p) ? (p % 3) * 100 : 120 + 60 * Math.sin((p % size) - views[i][2] + c);
+    }),
+  );
+  const { draft, own } = await draftPictures(slid, conditions, size, { views });
+  const wallOf = (i: number) => (p: number) => conditions[i][p] === 0 && p % size > 18 && p % size < 26;
+  for (const i of [1, 14]) {
+    expect(off(draft.planes(conditions[i], views[i]), slid[i], wallOf(i))).toBeLessThan(6);
+    expect(off(draft.planes(conditions[i]), slid[i], wallOf(i))).toBeGreaterThan(15);
+    expect(off(own[0][i], slid[i], wallOf(i))).toBeLessThan(6);
+    expect(off(own[0][i], slid[i], (p) => conditions[i][p] === 0 && p % size > 28)).toBeLessThan(6);
+  }
+  const folder = mkdtempSync(join(tmpdir(), "draft-"));
+  try {
+    const path = join(folder, "draft.safetensors");
+    draft.save(path);
+    const again = Draft.load(path);
+    expect(again.size).toBe(size);
+    expect(again.planes(conditions[2], views[2])).toEqual(draft.planes(conditions[2], views[2]));
+    using file = new SafetensorsFile(path);
+    const parts = new Map([...file.keys()].map((name) => [name, file.read(name)] as const));
+    for (const said of ["33", "0", "1.5", "many"]) {
+      saveSafetensors(path, parts, { size: said });
+      expect(() => Draft.load(path), said).toThrow(/expected a background around frames of .*train.*again/);
+    }
+    using small = fromData(new Uint8Array(4), [2, 2]);
+    saveSafetensors(path, new Map([...parts, ["fixed", small]]), { size: "32" });
+    expect(() => Draft.load(path)).toThrow(/expected uint8 fixed \[32, 32\], got uint8 \[2, 2\]/);
+    for (const t of parts.values()) t.dispose();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("is kept in a file of its own; another one is refused", async () => {

@@ -7,17 +7,13 @@ import { existsSync } from "node:fs";
 import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
 import type { RgbImage } from "@make-your-anchor/media";
 import { fromPlanes, toPlanes } from "./dataset.ts";
+import { Background, BackgroundSums, nearMesh, trust, type View } from "./background.ts";
 import { AnchorError } from "./errors.ts";
 
 /** Steps of the table along red, green and blue: finer, and frames no longer agree on what a place looks like; coarser, and neighbours blur. */
 const levels = 64;
 /** The coarser tables behind it count for as much as so many pixels: places that were hardly seen take after their surroundings. */
 const prior = 0.5;
-/** What a pixel tells about the background: away from the mesh, and where hair and clothes reach beyond it. */
-const trust = { away: 1, near: 1e-2 } as const;
-/** How far hair and clothes reach, as a share of the picture's side. */
-const reach = 0.03;
-
 /** Its file in a model's folder. */
 export const draftFile = "draft.safetensors";
 
@@ -46,11 +42,11 @@ export class DraftSums {
   readonly size: number;
   /** Red, green, blue times weight, and weight: of every node of the table, and of every pixel of the background. */
   private readonly colours = new Float32Array(4 * nodesOf(levels));
-  private readonly background: Float32Array;
+  private readonly background: BackgroundSums;
 
   constructor(size: number) {
     this.size = size;
-    this.background = new Float32Array(4 * size * size);
+    this.background = new BackgroundSums(size);
   }
 
   /**
@@ -70,9 +66,7 @@ export class DraftSums {
         const [r, g, b] = [condition[m], condition[n + m], condition[2 * n + m]];
         const seen = r + g + b > 0;
         if (!seen) {
-          const known = near[m] ? trust.near : trust.away;
-          for (let c = 0; c < 3; c++) background[4 * p + c] += known * picture[c * n + p];
-          background[4 * p + 3] += known;
+          background.put(p, near[m] ? trust.near : trust.away, picture[p], picture[n + p], picture[2 * n + p]);
           continue;
         }
         corners(levels, r, g, b, at, weights);
@@ -87,85 +81,18 @@ export class DraftSums {
 
   /** Adds the sums of others. */
   join(other: DraftSums): this {
-    for (const name of ["colours", "background"] as const) {
-      const [mine, theirs] = [this[name], other[name]];
-      for (let i = 0; i < mine.length; i++) mine[i] += theirs[i];
-    }
+    for (let i = 0; i < this.colours.length; i++) this.colours[i] += other.colours[i];
+    this.background.join(other.background);
     return this;
   }
 
-  /** @param other whose background it gets */
-  draft(other?: Draft): Draft {
-    const { size } = this;
-    const n = size * size;
-    let pixels = other?.background;
-    if (!pixels) {
-      const background = fill(this.background, size);
-      pixels = new Uint8Array(3 * n);
-      for (let p = 0; p < n; p++) for (let c = 0; c < 3; c++) pixels[c * n + p] = Math.round(background[3 * p + c]);
-    }
+  /** @param background what lies behind; default the mean of what was seen there */
+  draft(background: Background = new Background(this.size, this.background.mean())): Draft {
     const means = resolve(this.colours, levels);
     const table = new Uint8Array(means.length);
     for (let i = 0; i < means.length; i++) table[i] = means[i] + 0.5; // Uint8Array.from is ten times slower
-    return new Draft(size, table, pixels);
+    return new Draft(table, background);
   }
-}
-
-/** Where the mesh is nearer than hair and clothes reach, `[size, size]` of 0 and 1. */
-function nearMesh(condition: Uint8Array, size: number): Uint8Array {
-  const n = size * size;
-  const r = Math.max(1, Math.round(reach * size));
-  const rows = new Uint8Array(n);
-  const out = new Uint8Array(n);
-  // A square: along the rows, then along the columns.
-  for (let p = 0; p < n; p++) {
-    if (condition[p] + condition[n + p] + condition[2 * n + p] === 0) continue;
-    const x = p % size;
-    rows.fill(1, p - Math.min(r, x), p + Math.min(r, size - 1 - x) + 1);
-  }
-  for (let p = 0; p < n; p++) {
-    if (rows[p] === 0) continue;
-    const y = Math.floor(p / size);
-    for (let dy = -Math.min(r, y); dy <= Math.min(r, size - 1 - y); dy++) out[p + dy * size] = 1;
-  }
-  return out;
-}
-
-/** Mean colours `[side, side, 3]` of sums `[side, side, 4]`; what was never seen gets those around it, from smaller and smaller pictures: no ghost of who always stood there. */
-function fill(sums: Float32Array, side: number): Float32Array {
-  const out = new Float32Array(3 * side * side);
-  const half = Math.ceil(side / 2);
-  let behind: Float32Array | undefined;
-  const smaller = () => {
-    const coarse = new Float32Array(4 * half * half);
-    for (let p = 0; p < side * side; p++) {
-      const weight = sums[4 * p + 3];
-      if (weight === 0) continue;
-      const o = 4 * ((Math.floor(p / side) >> 1) * half + ((p % side) >> 1));
-      for (let c = 0; c < 3; c++) coarse[o + c] += sums[4 * p + c] / weight;
-      coarse[o + 3]++;
-    }
-    return fill(coarse, half);
-  };
-  for (let p = 0; p < side * side; p++) {
-    const weight = sums[4 * p + 3];
-    if (weight > 0) {
-      for (let c = 0; c < 3; c++) out[3 * p + c] = sums[4 * p + c] / weight;
-      continue;
-    }
-    if (side === 1) return out.fill(127.5);
-    behind ??= smaller();
-    // Between the centres of the four nearest.
-    const [x, y] = [p % side, Math.floor(p / side)].map((v) => Math.min(half - 1, Math.max(0, v / 2 - 0.25)));
-    const [i, j] = [Math.floor(x), Math.floor(y)];
-    const [i1, j1] = [Math.min(half - 1, i + 1), Math.min(half - 1, j + 1)];
-    const [u, v] = [x - i, y - j];
-    for (let c = 0; c < 3; c++) {
-      const at = (a: number, b: number) => behind![3 * (b * half + a) + c];
-      out[3 * p + c] = (1 - v) * ((1 - u) * at(i, j) + u * at(i1, j)) + v * ((1 - u) * at(i, j1) + u * at(i1, j1));
-    }
-  }
-  return out;
 }
 
 /** Mean colours `[nodes, 3]` of sums `[nodes, 4]` on a table of `l` steps; where little was seen, those of a table half as fine shine through. */
@@ -214,24 +141,28 @@ function resolve(sums: Float32Array, l: number): Float32Array {
 }
 
 export class Draft {
-  /** Side of the background, pixels. */
-  readonly size: number;
   /** Of the nodes over surface colours, `[65, 65, 65, 3]` by red, green, blue. */
   private readonly table: Uint8Array;
-  /** `[3, size, size]`. */
-  readonly background: Uint8Array;
+  readonly background: Background;
 
-  constructor(size: number, table: Uint8Array, background: Uint8Array) {
-    this.size = size;
+  constructor(table: Uint8Array, background: Background) {
     this.table = table;
     this.background = background;
   }
 
-  /** Of a condition's planes `[3, size, size]`, the same. */
-  planes(condition: Uint8Array): Uint8Array {
+  /** Side of the pictures, pixels. */
+  get size(): number {
+    return this.background.size;
+  }
+
+  /**
+   * Of a condition's planes `[3, size, size]`, the same.
+   * @param view how the camera sees the background; default unmoved
+   */
+  planes(condition: Uint8Array, view?: View): Uint8Array {
     const { size, table } = this;
     const n = size * size;
-    const out = this.background.slice();
+    const out = this.background.planes(view);
     for (let p = 0; p < n; p++) {
       const [r, g, b] = [condition[p], condition[n + p], condition[2 * n + p]];
       if (r + g + b === 0) continue;
@@ -246,15 +177,22 @@ export class Draft {
   }
 
   /** Of a condition picture of the draft's size, the same. */
-  draw(condition: RgbImage): RgbImage {
-    return fromPlanes(this.planes(toPlanes(condition)), this.size, this.size);
+  draw(condition: RgbImage, view?: View): RgbImage {
+    return fromPlanes(this.planes(toPlanes(condition), view), this.size, this.size);
   }
 
   save(path: string): void {
     const side = levels + 1;
+    const { picture, screen } = this.background;
+    const wide = Math.round(Math.sqrt(picture.length / 3));
     using table = fromData(this.table, [side, side, side, 3]);
-    using background = fromData(this.background, [3, this.size, this.size]);
-    saveSafetensors(path, new Map([["table", table] as const, ["background", background] as const]));
+    using background = fromData(picture, [3, wide, wide]);
+    using still = screen && fromData(screen.picture, [3, this.size, this.size]);
+    using fixed = screen && fromData(screen.fixed, [this.size, this.size]);
+    const tensors = { table, background, screen: still, fixed };
+    saveSafetensors(path, new Map(Object.entries(tensors).flatMap(([name, t]) => (t ? [[name, t] as const] : []))), {
+      size: String(this.size),
+    });
   }
 
   /** @throws {AnchorError} `DRAFT` where it is missing or something else */
@@ -266,20 +204,25 @@ export class Draft {
     const side = levels + 1;
     const read = (name: string) => {
       using t = file.read(name);
-      return { shape: t.shape, dtype: t.dtype, data: Uint8Array.from(t.data() as Uint8Array) };
+      return { name, shape: t.shape, dtype: t.dtype, data: Uint8Array.from(t.data() as Uint8Array) };
     };
-    const [table, background] = [read("table"), read("background")];
-    const size = background.shape.at(-1)!;
-    if (
-      table.dtype !== "uint8" ||
-      background.dtype !== "uint8" ||
-      table.shape.join() !== `${side},${side},${side},3` ||
-      background.shape.join() !== `3,${size},${size}`
-    )
+    const expect = (t: ReturnType<typeof read>, shape: readonly number[]) => {
+      if (t.dtype === "uint8" && t.shape.join() === shape.join()) return t.data;
       throw new AnchorError(
         "DRAFT",
-        `${path}: expected uint8 table [${side}, ${side}, ${side}, 3] and background [3, size, size], got ${table.dtype} [${table.shape.join(", ")}] and ${background.dtype} [${background.shape.join(", ")}]: ${again}`,
+        `${path}: expected uint8 ${t.name} [${shape.join(", ")}], got ${t.dtype} [${t.shape.join(", ")}]: ${again}`,
       );
-    return new Draft(size, table.data, background.data);
+    };
+    const table = expect(read("table"), [side, side, side, 3]);
+    const background = read("background");
+    const wide = background.shape.at(-1) ?? 0;
+    // One of a camera that stood still is as large as the frames, and older files say nothing more.
+    const size = Number(file.metadata.size ?? wide);
+    if (!Number.isInteger(size) || size < 1 || size > wide || (wide - size) % 2 !== 0)
+      throw new AnchorError("DRAFT", `${path}: expected a background around frames of ${size}, got one of ${wide}: ${again}`);
+    const screen = file.has("fixed")
+      ? { picture: expect(read("screen"), [3, size, size]), fixed: expect(read("fixed"), [size, size]) }
+      : undefined;
+    return new Draft(table, new Background(size, expect(background, [3, wide, wide]), screen));
   }
 }

@@ -5,6 +5,7 @@ import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
+import { viewOf } from "./background.ts";
 import { fromPlanes, loadFrames, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
@@ -89,16 +90,17 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   if (moving === 0)
     throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
 
+  const motion = loadMotion(avatar.motionPath);
   const made: Planes[] = [];
   for await (const { index, image } of generateFrames(avatar, {
     frames: truth.length,
     condition: (i) => fromPlanes(held.conditions.bytes(i), size, size),
+    view: (i) => viewOf(motion, heldFrames[i], size),
     ...o,
     onProgress: (done, count) => o.onProgress?.({ stage: "rendering held-out frames", done, total: count }),
   })) {
     made[index] = toPlanes(image);
   }
-  const motion = loadMotion(avatar.motionPath);
   const heads = motionHeads(avatar, motion);
   let bodyOnly: Planes[] | null = null;
   let faces: FaceCounts | null = null;

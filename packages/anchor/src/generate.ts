@@ -3,6 +3,7 @@ import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, sampleBody, type SamplerName } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
+import type { View } from "./background.ts";
 import { fromPlanes } from "./dataset.ts";
 import { chooseCompute, loading, type ComputeOptions } from "./compute.ts";
 import { embedPrompts, loadModels, type LoadedModels } from "./models.ts";
@@ -11,6 +12,8 @@ import { presets } from "./presets.ts";
 export interface GenerateOptions extends ComputeOptions {
   frames: number;
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
+  /** How the camera sees the background of a frame; default unmoved. */
+  view?: (frame: number) => View | undefined;
   /** `"reference"`: the original's settings (steps, guidance, scales, windows, seed) whatever the preset. */
   sampling?: "preset" | "reference";
   /** Default ddim, as the original. */
@@ -62,7 +65,7 @@ export async function* generateFrames(
     const frames = sampleBody(models, {
       frames: o.frames,
       condition: o.condition,
-      draft: draft && ((condition) => draft.draw(condition)),
+      draft: draft && ((condition, frame) => draft.draw(condition, o.view?.(frame))),
       promptEmbeds,
       negativePromptEmbeds,
       noise,

@@ -21,6 +21,7 @@ import {
   resampleMotion,
   saveMotion,
   shapeNames,
+  sliceMotion,
   surfaceColours,
   surfaceShader,
   toByte,
@@ -239,6 +240,19 @@ describe("motion files", () => {
     saveMotion(file("b.npz"), m);
     expect(readFileSync(file("a.npz"))).toEqual(readFileSync(file("b.npz")));
     expect(loadMotion(file("a.npz"))).toEqual(m);
+  });
+  it("keep how the camera moved, cut and resampled with the rest", () => {
+    const m = random(5);
+    m.views = Float32Array.from({ length: 30 }, (_, i) => Math.floor(i / 6) + (i % 6) / 8);
+    saveMotion(file("views.npz"), m);
+    expect(loadMotion(file("views.npz"))).toEqual(m);
+    expect(sliceMotion(m, 1, 3).views).toEqual(m.views.slice(6, 18));
+    expect([...resampleMotion(m, 60).views!.slice(6, 12)]).toEqual([0, 1, 2, 3, 4, 5].map((k) => 0.5 + k / 8));
+    expect(resampleMotion(random(5), 60).views).toBeUndefined();
+    m.views = m.views.slice(6);
+    expect(() => checkMotion(m, "m")).toThrow(/views holds 24 values, 5 frames of 6 need 30/);
+    m.views = new Float32Array(30).fill(Number.NaN);
+    expect(() => checkMotion(m, "m")).toThrow(/views of frame 0 .* is NaN/);
   });
   it("TalkSHOW's columns", () => {
     const m = { ...random(4), space: "smplx" as const };

@@ -27,7 +27,7 @@ export {
 } from "./schedulers/sampler.ts";
 export type { Sampler, SamplerState } from "./schedulers/run.ts";
 export { DDPMScheduler } from "./schedulers/ddpm.ts";
-export { UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts";
+export { solveLinear, UniPCMultistepScheduler, type UniPCConfig } from "./schedulers/unipc.ts";
 export { keyFrameWindows, overlapWindows, type Window } from "./pipelines/windows.ts";
 export { type Inpainting, sampleBody, type BodyModels, type BodySampling, type SampledFrame } from "./pipelines/body-pipeline.ts";
 export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSampling } from "./pipelines/head-pipeline.ts";

@@ -1,8 +1,10 @@
 /** `train body`: UNet and ControlNet on latents; of the mini preset from nothing, its VAE first; at full size from published weights. */
 import { keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
+import { loadMotion } from "@make-your-anchor/body";
 import type { BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
+import { viewOf } from "../background.ts";
 import { loadFrames, PictureSet } from "../dataset.ts";
 import { draftClip, variantAt } from "../draft-clip.ts";
 import { PosteriorLatents, UnitLatents } from "./latents.ts";
@@ -41,10 +43,17 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   const context = training.appearance(await readImage(avatar.referencePath));
   const prompts = await training.prompts(context);
   const poses: Pose[] = [];
+  const motion = loadMotion(avatar.motionPath);
+  const viewAt = (frame: number) => viewOf(motion, frame, size);
   for (const frame of asked.trials ? validationFrames(avatar.framesWithPerson(avatar.info.heldOutFrom, avatar.info.frames)) : [])
-    poses.push({ frame, truth: await readImage(avatar.frame(frame)), condition: await readImage(avatar.condition(frame)) });
+    poses.push({
+      frame,
+      truth: await readImage(avatar.frame(frame)),
+      condition: await readImage(avatar.condition(frame)),
+      view: viewAt(frame),
+    });
 
-  const drafted = sets && (await draftClip(sets.frames, sets.conditions, o));
+  const drafted = sets && (await draftClip(sets.frames, sets.conditions, { ...o, views: motion.views && frames.map((f) => viewAt(f)!) }));
   const latents = sets ? new UnitLatents(models.vae, sets.frames, from === "nothing") : new PosteriorLatents(models.vae, avatar, frames);
   const drafts = drafted && new UnitLatents(models.vae, new PictureSet(size, drafted.own.flat()), false);
   const draftOf = (k: number, timestep: number) => variantAt(timestep, drafted!.own.length) * frames.length + k;

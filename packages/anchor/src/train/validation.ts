@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Generator, keep, noGrad, SafetensorsFile, saveSafetensors, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, sampleBody, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
+import type { View } from "../background.ts";
 import { fromPlanes, toPlanes } from "../dataset.ts";
 import type { Draft } from "../draft.ts";
 import { makeFolder, readJson, writeJson } from "../files.ts";
@@ -18,6 +19,8 @@ export interface Pose {
   frame: number;
   truth: RgbImage;
   condition: RgbImage;
+  /** How the camera sees the background; default unmoved. */
+  view?: View;
   /** Of heads. */
   inpaint?: Inpainting;
 }
@@ -134,7 +137,7 @@ export class Validation {
         frames: poses.length,
         condition: (i) => poses[i].condition,
         inpaint: poses[0].inpaint && ((i) => poses[i].inpaint!),
-        draft: draft && ((condition) => draft.draw(condition)),
+        draft: draft && ((condition, i) => draft.draw(condition, poses[i].view)),
         ...prompts,
         noise,
         width: size,

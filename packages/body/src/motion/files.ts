@@ -17,7 +17,7 @@ const snake: Record<MotionField, string> = {
 
 const floats = (a: NpyArray): Float32Array => (a.data instanceof Float32Array ? a.data : Float32Array.from(a.data));
 
-/** Writes our .npz: the fields under SMPL-X's names, `fps`, and the camera where there is one. Atomic; same motion, same bytes. */
+/** Writes our .npz: the fields under SMPL-X's names, `fps`, the camera and its moves where there are any. Atomic; same motion, same bytes. */
 export function saveMotion(path: string, m: Motion): void {
   const out = new Map<string, NpyArray>();
   for (const f of motionFields) out.set(snake[f], { shape: [m.frames, motionWidths[f]], data: m[f] });
@@ -30,6 +30,7 @@ export function saveMotion(path: string, m: Motion): void {
     const { width, height, focal, cx, cy, transl } = m.camera;
     out.set("camera", { shape: [8], data: new Float64Array([width, height, focal, cx, cy, ...transl]) });
   }
+  if (m.views) out.set("views", { shape: [m.frames, 6], data: m.views });
   writeNpz(path, out);
 }
 
@@ -65,6 +66,11 @@ function own(file: Map<string, NpyArray>, path: string): Motion {
   if (file.has("betas")) m.betas = floats(file.get("betas")!);
   m.handsAboutMean = file.get("hands_about_mean")?.data[0] !== 0;
   m.space = file.get("space_is_smplx")?.data[0] === 1 ? "smplx" : "mannequin";
+  const views = file.get("views");
+  if (views) {
+    expectWidth(views, 6, frames, `${path}: views`);
+    m.views = floats(views);
+  }
   const c = file.get("camera")?.data;
   if (c?.length === 8) m.camera = { width: c[0], height: c[1], focal: c[2], cx: c[3], cy: c[4], transl: [c[5], c[6], c[7]] };
   return m;

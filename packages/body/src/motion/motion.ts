@@ -32,6 +32,11 @@ export interface Motion {
   /** Whose shape and expression spaces the coefficients belong to: the mannequin's, SMPL-X's, or none. */
   space: "mannequin" | "smplx";
   camera?: MotionCamera;
+  /**
+   * How the camera that saw this moved, `[F, 6]`: of each frame the rows of an affine map from where what lies behind the body is on average to
+   * where it is in the frame, both in shares of the picture's side from its upper left corner.
+   */
+  views?: Float32Array;
 }
 
 export const motionWidths = {
@@ -69,7 +74,13 @@ export function emptyMotion(frames: number, fps: number, expressionWidth = 0, be
 export function sliceMotion(m: Motion, from: number, to: number): Motion {
   const cut = (a: Float32Array, width: number) => a.slice(from * width, to * width);
   const fields = Object.fromEntries(motionFields.map((f) => [f, cut(m[f], motionWidths[f])])) as Record<MotionField, Float32Array>;
-  return { ...m, ...fields, expression: cut(m.expression, m.expressionWidth), frames: Math.max(0, to - from) };
+  return {
+    ...m,
+    ...fields,
+    expression: cut(m.expression, m.expressionWidth),
+    views: m.views && cut(m.views, 6),
+    frames: Math.max(0, to - from),
+  };
 }
 
 /** @throws {BodyError} `MOTION` when sizes disagree, a value is not finite, or an angle is beyond any joint */
@@ -82,6 +93,7 @@ export function checkMotion(m: Motion, name: string): Motion {
   const arrays: [string, Float32Array, number][] = [
     ...motionFields.map((f) => [f, m[f], motionWidths[f]] as [string, Float32Array, number]),
     ["expression", m.expression, m.expressionWidth],
+    ...(m.views ? [["views", m.views, 6] as [string, Float32Array, number]] : []),
   ];
   for (const [field, data, width] of arrays) {
     if (data.length !== m.frames * width)
@@ -125,7 +137,14 @@ export function resampleMotion(m: Motion, fps: number): Motion {
     MotionField,
     Float32Array
   >;
-  return { ...m, ...fields, expression: resample(m.expression, m.expressionWidth, false), frames, fps };
+  return {
+    ...m,
+    ...fields,
+    expression: resample(m.expression, m.expressionWidth, false),
+    views: m.views && resample(m.views, 6, false),
+    frames,
+    fps,
+  };
 }
 
 /** The vector of the same rotation (angle ± 2π) that lies nearest to `to`. */

@@ -59,7 +59,7 @@ export interface BodySampling {
    * What a frame is painted from: a picture of the video's size for a condition of that size. Without `inpaint` all of the frame (a UNet of 2·C
    * input channels); with it the part that is painted anew.
    */
-  draft?: (condition: RgbImage) => RgbImage;
+  draft?: (condition: RgbImage, frame: number) => RgbImage;
   signal?: AbortSignal;
   /** Called after each window of each step. */
   onProgress?: (done: number, total: number) => void;
@@ -246,7 +246,7 @@ export async function* sampleBody(models: BodyModels, o: BodySampling): AsyncGen
         conditions.set(asked, picture.data);
         if (beside) {
           const inpaint = await o.inpaint?.(asked);
-          const drafts = o.draft && [o.draft(picture)];
+          const drafts = o.draft && [o.draft(picture, asked)];
           const latents = scope(() =>
             noGrad(() => {
               if (!inpaint) return keep(pictureLatents(vae, drafts!).to(unet.device).to(unet.dtype).clone());

@@ -103,7 +103,7 @@ export class UniPCMultistepScheduler implements Sampler {
 }
 
 /** Solves a small dense system by elimination with pivoting. */
-function solveLinear(rows: number[][], right: number[]): number[] {
+export function solveLinear(rows: number[][], right: number[]): number[] {
   const n = right.length;
   const m = rows.map((r, i) => [...r, right[i]]);
   for (let c = 0; c < n; c++) {

@@ -1,0 +1,339 @@
+/**
+ * What lies behind a clip's person: one picture, seen through a camera that may have moved, and what is fixed to the screen before it (a strip, a
+ * caption, a frame). Built from frames and how the camera saw them (`camera-move.ts`).
+ */
+import { setImmediate as breathe } from "node:timers/promises";
+import { applyAffine, invertAffine, type Affine } from "@make-your-anchor/media";
+
+/** From places of the background to those of a frame, pixels; undefined: they are the same. */
+export type View = Affine;
+
+/** What a pixel tells about the background: away from the mesh, where hair and clothes reach beyond it, and where something else is before it. */
+export const trust = { away: 1, near: 1e-2, covered: 1e-3 } as const;
+/** How far hair and clothes reach, as a share of the picture's side. */
+const reach = 0.03;
+/** How far from the mesh nothing of the person is to be expected: shadows, misses of the fit. */
+export const aside = 0.08;
+/** A pixel is fixed to the screen where that explains it with less than this share of the error of the moving background. */
+const fixedBelow = 0.5;
+/** Squared differences count up to here, grey levels: what stood there for a while is no reason. */
+const mostSquared = 50 ** 2;
+/** Errors are compared over squares of so many pixels to each side, as a share of the picture's. */
+const neighbours = 1 / 64;
+/** It is built from at most so many frames, spread over the clip. */
+const most = 240;
+/** Pictures between two looks at what else there is to do. */
+const breath = 16;
+/** No part of the picture beyond its edges is kept farther away than this share of the side. */
+const widest = 0.15;
+
+/** A view as a motion keeps it: rows of an affine map on places in shares of the picture's side. */
+export const toShares = ([a, b, tx, c, d, ty]: View, size: number): View => [
+  a,
+  b,
+  (tx + (1 - a - b) / 2) / size,
+  c,
+  d,
+  (ty + (1 - c - d) / 2) / size,
+];
+/** The view of a frame of a motion, in pixels of a picture of that side; undefined where the camera is not known to have moved. */
+export function viewOf({ views }: { views?: Float32Array }, frame: number, size: number): View | undefined {
+  if (!views) return undefined;
+  const [a, b, tx, c, d, ty] = views.subarray(6 * frame, 6 * frame + 6);
+  return [a, b, tx * size - (1 - a - b) / 2, c, d, ty * size - (1 - c - d) / 2];
+}
+
+/** So many numbers below `count`, evenly. */
+export const spread = (few: number, count: number): number[] =>
+  Array.from({ length: few }, (_, k) => Math.floor(((k + 0.5) * count) / few));
+
+const meshAt = (condition: Uint8Array, n: number, p: number) => condition[p] + condition[n + p] + condition[2 * n + p] > 0;
+
+/**
+ * Where the mesh is near, `[size, size]` of 0 and 1.
+ * @param condition the mesh, planes `[3, size, size]`
+ * @param share how near, as a share of the side; default as far as hair and clothes reach
+ */
+export function nearMesh(condition: Uint8Array, size: number, share = reach): Uint8Array {
+  const n = size * size;
+  const r = Math.max(1, Math.round(share * size));
+  const rows = new Uint8Array(n);
+  const out = new Uint8Array(n);
+  // A square: along the rows, then along the columns.
+  for (let p = 0; p < n; p++) {
+    if (!meshAt(condition, n, p)) continue;
+    const x = p % size;
+    rows.fill(1, p - Math.min(r, x), p + Math.min(r, size - 1 - x) + 1);
+  }
+  for (let p = 0; p < n; p++) {
+    if (rows[p] === 0) continue;
+    const y = Math.floor(p / size);
+    for (let dy = -Math.min(r, y); dy <= Math.min(r, size - 1 - y); dy++) out[p + dy * size] = 1;
+  }
+  return out;
+}
+
+/** Weights of the four pixels around a place `t` of the way between the inner two (Catmull and Rom): repeated bilinear ones would blur. */
+function cubic(t: number, out: Float64Array): void {
+  out[0] = ((-0.5 * t + 1) * t - 0.5) * t;
+  out[1] = (1.5 * t - 2.5) * t * t + 1;
+  out[2] = ((-1.5 * t + 2) * t + 0.5) * t;
+  out[3] = (0.5 * t - 0.5) * t * t;
+}
+const across = new Float64Array(4);
+const down = new Float64Array(4);
+
+/** Planes `[3, side, side]` at a place, into `out`; edges repeat. */
+function sample(planes: ArrayLike<number>, side: number, x: number, y: number, out: Float64Array): void {
+  const n = side * side;
+  const [i, j] = [Math.floor(x), Math.floor(y)];
+  cubic(x - i, across);
+  cubic(y - j, down);
+  out.fill(0);
+  for (let b = 0; b < 4; b++) {
+    const row = Math.min(side - 1, Math.max(0, j + b - 1)) * side;
+    for (let a = 0; a < 4; a++) {
+      const p = row + Math.min(side - 1, Math.max(0, i + a - 1));
+      const w = down[b] * across[a];
+      for (let c = 0; c < 3; c++) out[c] += w * planes[c * n + p];
+    }
+  }
+}
+const colour = new Float64Array(3);
+
+/** Sums of colours over frames: of every pixel red, green, blue times weight, and weight. */
+export class BackgroundSums {
+  readonly side: number;
+  private readonly sums: Float32Array;
+
+  constructor(side: number) {
+    this.side = side;
+    this.sums = new Float32Array(4 * side * side);
+  }
+  /** A frame as it is, planes `[3, side, side]`; `hidden` where the mesh is, `near` around it. */
+  add(picture: Uint8Array, hidden: (p: number) => boolean, near: Uint8Array): void {
+    const n = this.side ** 2;
+    for (let p = 0; p < n; p++)
+      if (!hidden(p)) this.put(p, near[p] ? trust.near : trust.away, picture[p], picture[n + p], picture[2 * n + p]);
+  }
+  put(p: number, weight: number, r: number, g: number, b: number): void {
+    const { sums } = this;
+    sums[4 * p] += weight * r;
+    sums[4 * p + 1] += weight * g;
+    sums[4 * p + 2] += weight * b;
+    sums[4 * p + 3] += weight;
+  }
+  join(other: BackgroundSums): void {
+    for (let i = 0; i < this.sums.length; i++) this.sums[i] += other.sums[i];
+  }
+  weight(p: number): number {
+    return this.sums[4 * p + 3];
+  }
+  /** Planes `[3, side, side]`. */
+  mean(): Uint8Array {
+    const n = this.side ** 2;
+    const filled = fill(this.sums, this.side);
+    const out = new Uint8Array(3 * n);
+    for (let p = 0; p < n; p++) for (let c = 0; c < 3; c++) out[c * n + p] = Math.min(255, Math.max(0, Math.round(filled[3 * p + c])));
+    return out;
+  }
+}
+
+/** Mean colours `[side, side, 3]` of sums `[side, side, 4]`; what was never seen gets those around it, from smaller and smaller pictures: no ghost of who always stood there. */
+function fill(sums: Float32Array, side: number): Float32Array {
+  const out = new Float32Array(3 * side * side);
+  const half = Math.ceil(side / 2);
+  let behind: Float32Array | undefined;
+  const smaller = () => {
+    const coarse = new Float32Array(4 * half * half);
+    for (let p = 0; p < side * side; p++) {
+      const weight = sums[4 * p + 3];
+      if (weight === 0) continue;
+      const o = 4 * ((Math.floor(p / side) >> 1) * half + ((p % side) >> 1));
+      for (let c = 0; c < 3; c++) coarse[o + c] += sums[4 * p + c] / weight;
+      coarse[o + 3]++;
+    }
+    return fill(coarse, half);
+  };
+  for (let p = 0; p < side * side; p++) {
+    const weight = sums[4 * p + 3];
+    if (weight > 0) {
+      for (let c = 0; c < 3; c++) out[3 * p + c] = sums[4 * p + c] / weight;
+      continue;
+    }
+    if (side === 1) return out.fill(127.5);
+    behind ??= smaller();
+    // Between the centres of the four nearest.
+    const [x, y] = [p % side, Math.floor(p / side)].map((v) => Math.min(half - 1, Math.max(0, v / 2 - 0.25)));
+    const [i, j] = [Math.floor(x), Math.floor(y)];
+    const [i1, j1] = [Math.min(half - 1, i + 1), Math.min(half - 1, j + 1)];
+    const [u, v] = [x - i, y - j];
+    for (let c = 0; c < 3; c++) {
+      const at = (a: number, b: number) => behind![3 * (b * half + a) + c];
+      out[3 * p + c] = (1 - v) * ((1 - u) * at(i, j) + u * at(i1, j)) + v * ((1 - u) * at(i, j1) + u * at(i1, j1));
+    }
+  }
+  return out;
+}
+
+/** What is fixed to the screen. */
+export interface Screen {
+  /** `[3, size, size]`. */
+  picture: Uint8Array;
+  /** `[size, size]` of 0 and 1: where it is before the background. */
+  fixed: Uint8Array;
+}
+
+export class Background {
+  /** Side of the frames, pixels. */
+  readonly size: number;
+  /** `[3, side, side]`, the middle of it where frames are that the camera did not move in. */
+  readonly picture: Uint8Array;
+  readonly screen: Screen | undefined;
+
+  /** @param picture as large as a frame, or larger by as much at each edge */
+  constructor(size: number, picture: Uint8Array, screen?: Screen) {
+    this.size = size;
+    this.picture = picture;
+    this.screen = screen;
+  }
+
+  /** A frame of it that the camera did not move in, without what is fixed before it, planes `[3, size, size]`. */
+  planesBehind(): Uint8Array {
+    return this.screen ? new Background(this.size, this.picture).planes() : this.planes();
+  }
+
+  /** A frame of it, planes `[3, size, size]`. */
+  planes(view?: View): Uint8Array {
+    const { size, picture, screen } = this;
+    const n = size * size;
+    const side = Math.round(Math.sqrt(picture.length / 3));
+    const margin = (side - size) / 2;
+    if (!view && margin === 0 && !screen) return picture.slice();
+    const out = new Uint8Array(3 * n);
+    const back = view && invertAffine(view);
+    for (let p = 0; p < n; p++) {
+      const [x, y] = [p % size, Math.floor(p / size)];
+      if (screen?.fixed[p] === 1) {
+        for (let c = 0; c < 3; c++) out[c * n + p] = screen.picture[c * n + p];
+      } else if (back) {
+        const at = applyAffine(back, x, y);
+        sample(picture, side, at[0] + margin, at[1] + margin, colour);
+        for (let c = 0; c < 3; c++) out[c * n + p] = Math.min(255, Math.max(0, Math.round(colour[c])));
+      } else {
+        for (let c = 0; c < 3; c++) out[c * n + p] = picture[c * side * side + (y + margin) * side + x + margin];
+      }
+    }
+    return out;
+  }
+}
+
+export interface Layered {
+  background: Background;
+  /** Share of the frames in which the background was seen at a pixel of the unmoved frame, about: `[size, size]`. */
+  seen: Float32Array;
+}
+
+/** How far a view moves the picture's corners, pixels; the farthest of them. */
+export function reachOf(view: View, size: number): number {
+  const e = size - 1;
+  return Math.max(...[0, e].flatMap((x) => [0, e].map((y) => Math.hypot(...applyAffine(view, x, y).map((v, k) => v - (k ? y : x))))));
+}
+
+/**
+ * The background of frames that a moving camera saw, and what is fixed to the screen before it.
+ * @param pictures planes `[3, size, size]`, the conditions with them
+ * @param views of each
+ */
+export async function layeredBackground(
+  pictures: readonly Uint8Array[],
+  conditions: readonly Uint8Array[],
+  views: readonly View[],
+  size: number,
+  signal?: AbortSignal,
+): Promise<Layered> {
+  if (pictures.length > most) {
+    const some = <T>(of: readonly T[]): T[] => spread(most, of.length).map((i) => of[i]);
+    return layeredBackground(some(pictures), some(conditions), some(views), size, signal);
+  }
+  const n = size * size;
+  const each = async (work: (picture: Uint8Array, i: number) => void) => {
+    for (let i = 0; i < pictures.length; i++) {
+      work(pictures[i], i);
+      if (i % breath !== breath - 1) continue;
+      signal?.throwIfAborted();
+      await breathe();
+    }
+  };
+  const margin = Math.ceil(Math.min(widest * size, Math.max(...views.map((v) => reachOf(v, size)))));
+  const side = size + 2 * margin;
+  const near = conditions.map((c) => nearMesh(c, size));
+  const screenSums = new BackgroundSums(size);
+  pictures.forEach((f, i) => screenSums.add(f, (p) => meshAt(conditions[i], n, p), near[i]));
+  const still = screenSums.mean();
+
+  const build = async (fixed: Uint8Array | null): Promise<BackgroundSums> => {
+    const sums = new BackgroundSums(side);
+    await each((f, i) => {
+      for (let q = 0; q < side * side; q++) {
+        const [x, y] = applyAffine(views[i], (q % side) - margin, Math.floor(q / side) - margin);
+        const [a, b] = [Math.round(x), Math.round(y)];
+        if (a < 0 || b < 0 || a >= size || b >= size) continue;
+        const p = b * size + a;
+        if (meshAt(conditions[i], n, p)) continue;
+        sample(f, size, x, y, colour);
+        sums.put(q, fixed?.[p] === 1 ? trust.covered : near[i][p] ? trust.near : trust.away, colour[0], colour[1], colour[2]);
+      }
+    });
+    return sums;
+  };
+  const away = conditions.map((c) => nearMesh(c, size, aside));
+  /** Mean squared errors of the pixels, over the frames that show something there; −1 where none does. */
+  const errors = async (made: (i: number) => Uint8Array): Promise<Float64Array> => {
+    const [sum, count] = [new Float64Array(n), new Uint32Array(n)];
+    await each((f, i) => {
+      const m = made(i);
+      for (let p = 0; p < n; p++) {
+        if (away[i][p] === 1) continue;
+        let d = 0;
+        for (let c = 0; c < 3; c++) d += (m[c * n + p] - f[c * n + p]) ** 2 / 3;
+        sum[p] += Math.min(d, mostSquared);
+        count[p]++;
+      }
+    });
+    return sum.map((v, p) => (count[p] > 0 ? v / count[p] : -1));
+  };
+  const ofStill = smoothed(await errors(() => still), size);
+  let fixed: Uint8Array | null = null;
+  let sums = await build(null);
+  for (let round = 0; round < 2; round++) {
+    const moving = new Background(size, sums.mean());
+    const ofMoving = smoothed(await errors((i) => moving.planes(views[i])), size);
+    fixed = Uint8Array.from(ofStill, (v, p) => (v >= 0 && v < fixedBelow * ofMoving[p] ? 1 : 0));
+    sums = await build(fixed);
+  }
+  const any = fixed!.includes(1);
+  const seen = Float32Array.from({ length: n }, (_, p) => {
+    const q = (Math.floor(p / size) + margin) * side + (p % size) + margin;
+    return sums.weight(q) / pictures.length;
+  });
+  return { background: new Background(size, sums.mean(), any ? { picture: still, fixed: fixed! } : undefined), seen };
+}
+
+/** Means over squares, of what is known there; −1 where a pixel itself is not. */
+function smoothed(e: Float64Array, size: number): Float64Array {
+  const r = Math.max(1, Math.round(neighbours * size));
+  return e.map((own, p) => {
+    if (own < 0) return -1;
+    const [x, y] = [p % size, Math.floor(p / size)];
+    let [sum, count] = [0, 0];
+    for (let j = Math.max(0, y - r); j <= Math.min(size - 1, y + r); j++) {
+      for (let i = Math.max(0, x - r); i <= Math.min(size - 1, x + r); i++) {
+        if (e[j * size + i] < 0) continue;
+        sum += e[j * size + i];
+        count++;
+      }
+    }
+    return sum / count;
+  });
+}
