@@ -87,7 +87,7 @@ describe("resuming", () => {
     expect(await create({ stage: "fitting the body", at: 3 })).toContain("finding landmarks");
     expect(Avatar.exists(folder)).toBe(false);
     expect(await create({ stage: "drawing conditions", at: 5 })).toEqual(["fitting the body", "drawing conditions"]);
-    expect(await create()).toEqual(["drawing conditions"]);
+    expect(await create()).toEqual(["drawing conditions", "following the camera"]);
     expect(readdirSync(Avatar.open(folder).path("conditions"))).toHaveLength(40);
     expect(existsSync(`${folder}.creating`)).toBe(false);
     expect(readdirSync(folder).sort()).toEqual(["avatar.json", "clip", "conditions", "motion.npz"]);
