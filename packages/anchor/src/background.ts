@@ -21,7 +21,7 @@ const mostSquared = 50 ** 2;
 /** Errors are compared over squares of so many pixels to each side, as a share of the picture's. */
 const neighbours = 1 / 64;
 /** It is built from at most so many frames, spread over the clip. */
-const most = 240;
+export const most = 240;
 /** Pictures between two looks at what else there is to do. */
 const breath = 16;
 /** No part of the picture beyond its edges is kept farther away than this share of the side. */

@@ -8,7 +8,7 @@ import { solveLinear } from "@make-your-anchor/diffusion";
 import { saveMotion, type Motion } from "@make-your-anchor/body";
 import { applyAffine, gaussianBlur, invertAffine, readImage, resizePil, type Affine } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
-import { aside, layeredBackground, nearMesh, reachOf, spread, toShares, type View } from "./background.ts";
+import { aside, layeredBackground, most, nearMesh, reachOf, spread, toShares, type View } from "./background.ts";
 import { toPlanes } from "./dataset.ts";
 import type { WorkOptions } from "./progress.ts";
 
@@ -29,8 +29,6 @@ const leastSeen = 0.02;
 const known = 0.3;
 /** How often the background is built from the views, and the views found anew against it. */
 const refinements = 2;
-/** The background is built from at most so many frames. */
-const most = 240;
 
 /** Frames and conditions of a clip, planes `[3, size, size]`, by number. */
 export interface Filmed {
@@ -231,7 +229,7 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
   return centred(all);
 }
 
-/** Finds how the camera of an avatar's clip moved, and keeps it with its motion; what the motion says already is believed. */
+/** Finds how the camera of an avatar's clip moved, and keeps it with its motion: drafts show the background there. What the motion says already is believed. */
 export async function followCamera(avatar: Avatar, motion: Motion, o: WorkOptions = {}): Promise<void> {
   if (motion.views) return;
   const { frames: count, resolution } = avatar.info;

@@ -169,7 +169,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     } finally {
       renderer.dispose();
     }
-    await followCamera(avatar, motion, o);
+    if (preset.models) await followCamera(avatar, motion, o); // published weights paint from no drafts
     if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
     avatar.save();
     for (const path of [observedPath, fittedPath]) rmSync(path, { force: true });

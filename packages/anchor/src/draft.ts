@@ -14,6 +14,7 @@ import { AnchorError } from "./errors.ts";
 const levels = 64;
 /** The coarser tables behind it count for as much as so many pixels: places that were hardly seen take after their surroundings. */
 const prior = 0.5;
+
 /** Its file in a model's folder. */
 export const draftFile = "draft.safetensors";
 
@@ -40,7 +41,7 @@ const weights = new Float32Array(8);
 export class DraftSums {
   /** Side of the pictures, pixels. */
   readonly size: number;
-  /** Red, green, blue times weight, and weight: of every node of the table, and of every pixel of the background. */
+  /** Red, green, blue times weight, and weight: of every node of the table. */
   private readonly colours = new Float32Array(4 * nodesOf(levels));
   private readonly background: BackgroundSums;
 

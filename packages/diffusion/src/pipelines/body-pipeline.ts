@@ -56,7 +56,7 @@ export interface BodySampling {
    */
   inpaint?: (frame: number) => Inpainting | Promise<Inpainting>;
   /**
-   * What a frame is painted from: a picture of the video's size for a condition of that size. Without `inpaint` all of the frame (a UNet of 2·C
+   * What a frame is painted from: a picture of the video's size for a frame's condition of that size. Without `inpaint` all of the frame (a UNet of 2·C
    * input channels); with it the part that is painted anew.
    */
   draft?: (condition: RgbImage, frame: number) => RgbImage;
