@@ -183,6 +183,11 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
     o.onProgress?.({ stage: "following the camera", done, total });
     await breathe();
   };
+  const stoodStill = () => {
+    if (!stood(views, size)) return false;
+    o.onProgress?.({ stage: "following the camera", done: total, total });
+    return true;
+  };
   const away = (condition: Uint8Array, fixed?: Uint8Array) => {
     const near = nearMesh(condition, size, aside);
     return (p: number) => near[p] === 0 && fixed?.[p] !== 1;
@@ -204,7 +209,7 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
   views = centred(views);
   let fixed: Uint8Array | undefined;
   for (let r = 0; r < refinements; r++) {
-    if (stood(views, size)) return null;
+    if (stoodStill()) return null;
     const { background, seen } = await layeredBackground(pictures, conditions, views, size, o.signal);
     fixed = background.screen?.fixed;
     reference = slopesOf(
@@ -218,7 +223,7 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
     }
     views = centred(views);
   }
-  if (stood(views, size)) return null;
+  if (stoodStill()) return null;
   const all: View[] = [];
   for (let i = 0; i < count; i++) {
     const condition = await filmed.condition(i);
