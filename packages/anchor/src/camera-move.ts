@@ -21,6 +21,8 @@ const rounds = 6;
 const tolerance = 10;
 /** Half of the frames must have moved by this share of the side at a corner: less is noise, and no camera. */
 const least = 0.0025;
+/** Where they moved by less than this before anything fixed to the screen was found, nothing such can have hidden a movement. */
+const nothing = 0.0008;
 /** No frame is taken to lie farther away than this share of the side. */
 const farthest = 0.15;
 /** There must be so large a share of pixels to look at. */
@@ -161,8 +163,8 @@ function centred(views: readonly View[]): View[] {
   return views.map((v) => after(v, back));
 }
 
-const stood = (views: readonly View[], size: number): boolean =>
-  views.filter((v) => reachOf(v, size) >= least * size).length < views.length / 2;
+const stood = (views: readonly View[], size: number, share: number): boolean =>
+  views.filter((v) => reachOf(v, size) >= share * size).length < views.length / 2;
 
 /** The views of a clip's frames, from their mean; null where the camera stood still. */
 export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<View[] | null> {
@@ -183,8 +185,8 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
     o.onProgress?.({ stage: "following the camera", done, total });
     await breathe();
   };
-  const stoodStill = () => {
-    if (!stood(views, size)) return false;
+  const stoodStill = (share: number) => {
+    if (!stood(views, size, share)) return false;
     o.onProgress?.({ stage: "following the camera", done: total, total });
     return true;
   };
@@ -209,7 +211,7 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
   views = centred(views);
   let fixed: Uint8Array | undefined;
   for (let r = 0; r < refinements; r++) {
-    if (stoodStill()) return null;
+    if (stoodStill(r === 0 ? nothing : least)) return null;
     const { background, seen } = await layeredBackground(pictures, conditions, views, size, o.signal);
     fixed = background.screen?.fixed;
     reference = slopesOf(
@@ -223,7 +225,7 @@ export async function cameraViews(filmed: Filmed, o: WorkOptions = {}): Promise<
     }
     views = centred(views);
   }
-  if (stoodStill()) return null;
+  if (stoodStill(least)) return null;
   const all: View[] = [];
   for (let i = 0; i < count; i++) {
     const condition = await filmed.condition(i);

@@ -7,9 +7,9 @@ export function checkAmount(name: string, v: number | undefined): void {
     throw new AnchorError("OPTION", `${name}: expected a number above 0, got ${v}`, { misuse: true });
 }
 
-export function checkCount(name: string, v: number | undefined): void {
-  if (v !== undefined && !(Number.isInteger(v) && v >= 0))
-    throw new AnchorError("OPTION", `${name}: expected a whole number from 0, got ${v}`, { misuse: true });
+export function checkCount(name: string, v: number | undefined, most = Number.MAX_SAFE_INTEGER): void {
+  if (v !== undefined && !(Number.isInteger(v) && v >= 0 && v <= most))
+    throw new AnchorError("OPTION", `${name}: expected a whole number from 0${v > most ? ` to ${most}` : ""}, got ${v}`, { misuse: true });
 }
 
 /** Bytes a trained number takes: itself, its gradient and two moments, float32; and one that stays as it is. */

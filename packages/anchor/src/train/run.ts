@@ -209,7 +209,17 @@ export class TrainingRun {
 export function openRun(
   avatar: Avatar,
   target: RunConfig["target"],
-  o: { fresh?: boolean; steps?: number; minutes?: number; from: string; recipe: Recipe; precision: Precision; rank: number | null },
+  o: {
+    fresh?: boolean;
+    steps?: number;
+    minutes?: number;
+    from: string;
+    recipe: Recipe;
+    precision: Precision;
+    rank: number | null;
+    seed?: number;
+  },
+  /** Of a new run, where none is asked for. */
   seed: number,
   main = true,
 ): TrainingRun {
@@ -231,14 +241,17 @@ export function openRun(
       recipe: o.recipe,
       precision: o.precision,
       rank: o.rank,
-      seed,
+      seed: o.seed ?? seed,
       finished: false,
     })
   );
 }
 
 /** A run goes on as it was begun. @throws {AnchorError} `OPTION` naming what differs */
-export function sameSettings(run: TrainingRun, { from, recipe, rank }: { from: string; recipe: Recipe; rank: number | null }): void {
+export function sameSettings(
+  run: TrainingRun,
+  { from, recipe, rank, seed }: { from: string; recipe: Recipe; rank: number | null; seed?: number },
+): void {
   const begun = run.config;
   if (!begun.recipe)
     throw new AnchorError(
@@ -252,6 +265,7 @@ export function sameSettings(run: TrainingRun, { from, recipe, rank }: { from: s
   const differences = [
     ...(begun.from === from ? [] : [`from ${begun.from}, not ${from}`]),
     ...(begun.rank === rank ? [] : [begun.rank === null ? "without an adapter" : `with an adapter of rank ${begun.rank}`]),
+    ...(seed === undefined || begun.seed === seed ? [] : [`with seed ${begun.seed}, not ${seed}`]),
     ...changed.map((k) => `with ${k} ${begun.recipe[k]}, not ${recipe[k]}`),
   ];
   if (differences.length > 0)

@@ -32,6 +32,8 @@ export interface TrainOptions extends WorkOptions, ComputeOptions, RecipeOptions
   validate?: number;
   /** The processes that train together, one on each of its ranks; see `ProcessGroup`. All see the same avatar folder. */
   group?: ProcessGroup;
+  /** Of everything random in the training: order, noise, timesteps, crops. A whole number from 0; default 5, of a head 6. */
+  seed?: number;
   /** Leaves out pictures that cannot be read or have the wrong size, instead of stopping at the first. */
   skipBad?: boolean;
   /** Starts over instead of going on with an interrupted run. */
@@ -53,6 +55,9 @@ export interface TrainedPart {
   /** Largest memory taken on the GPU, MiB; null on the CPU and where libtorch cannot tell. */
   peakGpuMiB: number | null;
 }
+
+/** Steps and epochs are counted on from a multiple of it, in 53 bits. */
+const largestSeed = 2 ** 31 - 1;
 
 const defaults = { body: { minutes: 20, seed: 5 }, head: { minutes: 10, seed: 6 } } as const;
 
@@ -88,6 +93,7 @@ export class AskedTraining {
     checkAmount("minutes", this.minutes);
     checkAmount("steps", o.steps);
     checkCount("validate", o.validate);
+    checkCount("seed", o.seed, largestSeed);
     this.compute = chooseCompute(o, "training");
     this.trials = o.validate ?? (this.full && this.compute.device === "cpu" ? 0 : 4);
     this.processes = new Processes(o.group);

@@ -166,7 +166,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
     },
     stage: sampled ? "finishing the VAE's decoder" : o.decoderOnly ? "training the VAE's decoder" : "training the VAE",
     parameters: trained,
-    seed: sampled ? 12 : 11,
+    seed: 2 * o.run.config.seed + (sampled ? 2 : 1),
     gradients: (batch) =>
       share *
       plainGradients({ ...batch, scale: batch.scale * share }, () => {

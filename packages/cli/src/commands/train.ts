@@ -14,6 +14,7 @@ export function addTrain(program: Command): void {
     .option("--validate <n>", "how many times the result is tried on held-out poses, the best kept (default 4; 0 never)", Number)
     .option("--adapter <kind>", '"lora": train and keep small adapters of the base instead of all weights')
     .option("--rank <r>", "of the adapters (default 16)", Number)
+    .option("--seed <n>", "of everything random in the training (default 5, of a head 6)", Number)
     .option("--nproc <n>", "processes that share each batch, on this machine (or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)", Number)
     .option("--skip-bad", "leave out pictures that cannot be read, and count them, instead of stopping")
     .option("--fresh", "start over instead of going on with an interrupted run")
@@ -33,6 +34,7 @@ export function addTrain(program: Command): void {
           skipBad?: boolean;
           adapter?: string;
           rank?: number;
+          seed?: number;
           nproc?: number;
         } & ComputeFlags &
           RecipeFlags,
@@ -53,6 +55,7 @@ export function addTrain(program: Command): void {
             skipBad: o.skipBad,
             adapter: o.adapter as "lora" | undefined,
             rank: o.rank,
+            seed: o.seed,
             ...recipeFrom(o),
             fresh: o.fresh,
             device: o.device,
