@@ -1,5 +1,5 @@
 /** The whole system through its command and its library: a tiny avatar from filming to video. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { animate, Avatar } from "@make-your-anchor/anchor";
@@ -134,12 +134,13 @@ describe("head", () => {
     const config = JSON.parse(readFileSync(join(folder, "head", "unet", "config.json"), "utf8"));
     expect(config).toMatchObject({ _class_name: "UNet2DConditionModel", in_channels: 17 });
     expect(existsSync(join(folder, "head", "draft.safetensors"))).toBe(true);
+    expect(JSON.parse(readFileSync(join(folder, "head", "training.json"), "utf8"))).toMatchObject({ paints: "crop" });
     expect(anchor(["train", folder, "head", "--steps", "6"]).code).toBe(0); // the crops are kept: only the training runs anew
   });
 
   it("animate paints faces by default, reports every frame, and goes on behind an interruption to the same bytes", async () => {
     const avatar = Avatar.open(folder);
-    const options = { motion: avatar.folder, frames: 24, steps: 2, device: "cpu" };
+    const options = { motion: avatar.folder, frames: 24, steps: 2, device: "cpu", faceStrength: 1 };
     const before = await settledTensors();
     const whole = await animate(avatar, { ...options, out: join(home, "whole-head.mp4") });
     const sum = Object.values(whole.faces!).reduce((a, b) => a + b, 0);
@@ -176,9 +177,10 @@ describe("head", () => {
   });
 
   it("evaluate measures inside the face's box with and without it", () => {
-    const { code, out, err } = anchor(["evaluate", folder, "--steps", "2", "--json"]);
+    const { code, out, err } = anchor(["evaluate", folder, "--steps", "2", "--face-strength", "0.5", "--json"]);
     expect(code, err).toBe(0);
     const e = JSON.parse(out);
+    expect(e.faceStrength).toBe(0.5);
     for (const at of [e.generated, e.bodyOnly])
       for (const key of ["psnr", "ssim", "sharpness", "flicker"]) expect(at.face[key]).toEqual(expect.any(Number));
     expect(e.generated.face).toHaveProperty("identity");
@@ -186,11 +188,53 @@ describe("head", () => {
     expect(e.bodyOnly.full.psnr).not.toBe(e.generated.full.psnr);
   });
 
+  it("shows as much of the painted face as is best on held-out frames, and says so; none at all is said too", () => {
+    const shown = (...more: string[]) => {
+      const { code, out, err } = anchor(["animate", folder, "--motion", folder, "--frames", "2", "--steps", "1", "--json", ...more]);
+      expect(code, err).toBe(0);
+      return JSON.parse(out) as { faceStrength: number; faces: object | null; notes: string[] };
+    };
+    const first = shown();
+    const kept = JSON.parse(readFileSync(join(folder, "head", "strength.json"), "utf8"));
+    expect(kept).toMatchObject({ strength: first.faceStrength, frames: 2 });
+    const { body, painted, shown: best } = kept.psnr;
+    expect(best).toBeGreaterThanOrEqual(Math.max(body, painted) - (first.faceStrength === 0 ? 0.5 : 0.01)); // a little is not worth painting
+    expect(first.faces === null).toBe(first.faceStrength === 0);
+    const odd = anchor(["animate", folder, "--motion", folder, "--face-strength", "2"]);
+    expect(odd.code).toBe(2);
+    expect(odd.err).toMatch(/face strength: expected a number from 0 to 1, got 2/);
+
+    // Known again for the same weights: what stands there is believed.
+    writeFileSync(join(folder, "head", "strength.json"), JSON.stringify({ ...kept, strength: 0 }));
+    const none = shown();
+    expect(none).toMatchObject({ faceStrength: 0, faces: null });
+    expect(none.notes.join()).toMatch(/on 2 held-out frames the painted face was no nearer to the truth/);
+    writeFileSync(join(folder, "head", "strength.json"), JSON.stringify({ ...kept, strength: 0, madeFrom: "other weights" }));
+    expect(shown().faceStrength).toBe(first.faceStrength);
+  });
+
+  it("a head that was trained to paint the face in its surroundings goes on doing so", async () => {
+    const old = join(home, "old-head");
+    cpSync(folder, old, { recursive: true });
+    rmSync(join(old, "videos"), { recursive: true, force: true });
+    const avatar = Avatar.open(old);
+    const painted = async (out: string) => {
+      const { folder: at } = await animate(avatar, { motion: old, frames: 2, device: "cpu", faceStrength: 1, out: join(home, out) });
+      return readFileSync(join(at, "frames", "000001.png"));
+    };
+    const whole = await painted("whole-crop.mp4");
+    const path = join(old, "head", "training.json");
+    const { paints, ...rest } = JSON.parse(readFileSync(path, "utf8"));
+    writeFileSync(path, JSON.stringify(rest));
+    expect(paints).toBe("crop");
+    expect(await painted("surrounded.mp4")).not.toEqual(whole);
+  });
+
   it("ready conditions go through the detector, and a frame without a face is passed through", () => {
     const conditions = join(home, "faceless");
     mkdirSync(conditions);
     for (let i = 1; i <= 4; i++) ffmpeg("-f", "lavfi", "-i", "color=black:size=128x128", "-frames:v", "1", join(conditions, `${i}.png`));
-    const { code, out, err } = anchor(["animate", folder, "--conditions", conditions, "--steps", "1", "--json"]);
+    const { code, out, err } = anchor(["animate", folder, "--conditions", conditions, "--steps", "1", "--face-strength", "1", "--json"]);
     expect(code, err).toBe(0);
     const { faces } = JSON.parse(out);
     expect(Object.values(faces as Record<string, number>).reduce((a, b) => a + b, 0)).toBe(4);

@@ -12,16 +12,16 @@ import { chooseCompute, peakGpuMiB, startPeak, type Compute, type ComputeOptions
 import { ConditionRenderer } from "./conditions.ts";
 import { AnchorError } from "./errors.ts";
 import { frameName, makeFolder, pictureFiles, readJson, writeError, writeJson } from "./files.ts";
-import { filesOf } from "./hub/cache.ts";
 import { generateFrames, type GenerateOptions } from "./generate.ts";
 import { openParser, prepareHeads } from "./head/heads.ts";
 import { paintHeads, paintingSteps, type PaintOptions } from "./head/paint.ts";
 import { motionHeads, pictureHeads, scrfdAsDetector, type HeadSource } from "./head/source.ts";
-import type { Model } from "./models.ts";
+import { checkStrength, faceStrength } from "./head/strength.ts";
 import { fitClip } from "./fit-clip.ts";
 import { observeClip } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 import { retarget } from "./retarget.ts";
+import { weightsMark } from "./weights-mark.ts";
 
 export interface AnimateOptions extends WorkOptions, ComputeOptions {
   /** A motion file (.npz, .npy), another avatar's folder, or a clip. */
@@ -50,7 +50,9 @@ export interface AnimateOptions extends WorkOptions, ComputeOptions {
   /** Paints the face anew where a head model is trained. Default true. */
   face?: boolean;
   /** `"perFrame"` paints each face by itself, as the original does. */
-  faceTemporal?: PaintOptions["temporal"];
+  faceTemporal?: "windows" | "perFrame";
+  /** How much of the painted face is shown, 0 (nothing is painted) to 1; default what is nearest to the truth on held-out frames, see `faceStrength`. */
+  faceStrength?: number;
   facePaste?: PaintOptions["paste"];
   /** SCRFD as ONNX, to find faces in ready condition pictures; default the detector that comes with the tool. */
   faceDetector?: string;
@@ -75,6 +77,8 @@ export interface AnimateResult {
   peakGpuMiB: number | null;
   /** How many frames' faces were painted (found, bridged), or left as they were and why; null without a head stage. */
   faces: FaceCounts | null;
+  /** How much of the painted face is shown, 0..1; null without a head stage. */
+  faceStrength: number | null;
   notes: string[];
 }
 
@@ -174,13 +178,6 @@ async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Source> {
   };
 }
 
-const weightsMark = (avatar: Avatar, model: Model): string =>
-  ["unet", "controlnet", "vae"]
-    .flatMap((p) =>
-      filesOf(avatar.path(model, p)).map(({ name, size }) => `${p}/${name}:${size}:${statSync(avatar.path(model, p, name)).mtimeMs}`),
-    )
-    .join();
-
 interface Rendering {
   count: number;
   /** Frames finished before. */
@@ -191,11 +188,12 @@ interface Rendering {
   compute: Compute;
   /** Null where no face is painted. */
   faces: FaceLog | null;
+  strength: number;
 }
 
 /** Both stages, frame by frame to the disk; the head stage draws the body frames it needs out of the body stage. @returns the largest resident memory */
 async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r: Rendering): Promise<number> {
-  const { count, framesFolder, bodyFolder, compute, faces } = r;
+  const { count, framesFolder, bodyFolder, compute, faces, strength } = r;
   let peak = process.memoryUsage.rss();
   const save = async (folder: string, index: number, image: RgbImage) => {
     await writePng(join(folder, frameName(index)), image);
@@ -255,6 +253,7 @@ async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r
         sight: heads.sight,
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
+        strength,
         paste: o.facePaste,
         steps: o.steps,
         seed: o.seed,
@@ -273,6 +272,15 @@ async function renderFrames(avatar: Avatar, source: Source, o: AnimateOptions, r
   } finally {
     await generated.return();
   }
+}
+
+async function chosenStrength(avatar: Avatar, compute: Compute, source: Source, o: WorkOptions): Promise<number> {
+  const { strength, frames } = await faceStrength(avatar, { ...compute, signal: o.signal, onProgress: o.onProgress });
+  if (strength === 0)
+    source.notes.push(
+      `on ${frames} held-out frames the painted face was no nearer to the truth than the body model's, so none is painted (--face-strength 1 paints it all the same)`,
+    );
+  return strength;
 }
 
 /** Renders a video. Frames reach the disk as they are finished; interrupted, the same call goes on behind the last of them. */
@@ -299,15 +307,18 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
         misuse: true,
       },
     );
+  checkStrength(o.faceStrength);
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
   const compute = chooseCompute(o, "rendering");
-  const withFace = (o.face ?? true) && avatar.headTrained;
+  const wanted = o.face ?? true;
   const source = await openSource(avatar, o);
-  if ((o.face ?? true) && !withFace)
+  if (wanted && !avatar.headTrained)
     source.notes.push(
       `no head model is trained, so faces are as the body model renders them ("anchor train ${avatar.info.name} head" makes one)`,
     );
   try {
+    const strength = wanted && avatar.headTrained ? (o.faceStrength ?? (await chosenStrength(avatar, compute, source, o))) : 0;
+    const withFace = strength > 0;
     startPeak(compute);
     const count = Math.min(source.frames, o.frames ?? source.frames);
     const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions!).replace(/\.[^.]+$/, "");
@@ -336,7 +347,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       .digest("hex");
     const faceIdentity = withFace
       ? createHash("sha256")
-          .update(`${weightsMark(avatar, "head")} ${o.faceTemporal} ${o.facePaste} ${o.faceDetector}`)
+          .update(`${weightsMark(avatar, "head")} ${strength} ${o.faceTemporal} ${o.facePaste} ${o.faceDetector}`)
           .digest("hex")
       : null;
     const jobPath = join(folder, "job.json");
@@ -356,7 +367,8 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     const facesPath = join(folder, "faces.jsonl");
     if (!withFace) rmSync(facesPath, { force: true });
     const faces = withFace ? new FaceLog(facesPath, reused) : null;
-    const peak = reused < count ? await renderFrames(avatar, source, o, { count, reused, framesFolder, bodyFolder, compute, faces }) : 0;
+    const peak =
+      reused < count ? await renderFrames(avatar, source, o, { count, reused, framesFolder, bodyFolder, compute, faces, strength }) : 0;
 
     const audio = o.audio ?? source.audio;
     const size = avatar.info.resolution;
@@ -395,6 +407,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
       ...compute,
       peakGpuMiB: peakGpuMiB(compute),
       faces: faces?.counts ?? null,
+      faceStrength: wanted && avatar.headTrained ? strength : null,
       notes: source.notes,
     };
     writeJson(join(folder, "report.json"), { tool: toolVersion, ...result });

@@ -14,6 +14,7 @@ import { describeFaces, faceBox, scoreFaces, type Box, type FaceScores } from ".
 import { openParser, prepareHeads } from "./head/heads.ts";
 import { paintHeads, type PaintOptions } from "./head/paint.ts";
 import { motionHeads } from "./head/source.ts";
+import { checkStrength, faceStrength } from "./head/strength.ts";
 import { generateFrames } from "./generate.ts";
 import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
 import { loadVae, validatedFrames } from "./models.ts";
@@ -22,12 +23,16 @@ import { mix, writeSheet } from "./sheet.ts";
 
 export interface EvaluateOptions extends WorkOptions, ComputeOptions {
   steps?: number;
+  /** Of the body's sampling, see `generateFrames`. */
+  guidanceScale?: number;
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
   /** Default true: the face is painted where a head model is trained. */
   face?: boolean;
-  faceTemporal?: PaintOptions["temporal"];
+  faceTemporal?: "windows" | "perFrame";
+  /** As `animate`'s. */
+  faceStrength?: number;
   facePaste?: PaintOptions["paste"];
 }
 
@@ -45,6 +50,8 @@ export interface Evaluation {
   generated: WithFace;
   /** The same without the head stage; null where no head model is trained. */
   bodyOnly: WithFace | null;
+  /** How much of the painted face was shown, 0..1; null without a head stage. */
+  faceStrength: number | null;
   /** How many held-out frames' faces were painted, or left alone and why; null without a head stage. */
   faces: FaceCounts | null;
   baselines: {
@@ -72,6 +79,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       `${avatar.info.name} has no trained body model: train it first with "anchor train ${avatar.info.name} body"`,
       { misuse: true },
     );
+  checkStrength(o.faceStrength);
   const { heldOutFrom, frames: total, resolution: size } = avatar.info;
   const train = (await loadFrames(avatar, avatar.trainingFrames)).frames.all;
   const heldFrames = avatar.framesWithPerson(heldOutFrom, total);
@@ -101,6 +109,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   })) {
     made[index] = toPlanes(image);
   }
+  const painting = (o.face ?? true) && avatar.headTrained;
+  const strength = painting ? (o.faceStrength ?? (await faceStrength(avatar, o)).strength) : null;
   const heads = motionHeads(avatar, motion);
   let bodyOnly: Planes[] | null = null;
   let faces: FaceCounts | null = null;
@@ -108,10 +118,10 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   try {
     for (let i = 0; i < truth.length; i++)
       boxes.push(avatar.showsFace(heldFrames[i]) && !seen.has(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
-    if ((o.face ?? true) && avatar.headTrained) {
+    if (strength !== null) bodyOnly = made.slice();
+    if (strength) {
       const { parser: parserPath } = await prepareHeads(avatar, o);
       using parser = parserPath ? openParser(avatar, parserPath) : undefined;
-      bodyOnly = made.slice();
       faces = {};
       for await (const { index, image, face } of paintHeads(avatar, {
         frames: truth.length,
@@ -120,6 +130,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
         sight: (i) => heads.sight(heldFrames[i]),
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
+        strength,
         paste: o.facePaste,
         steps: o.steps,
         seed: o.seed,
@@ -163,6 +174,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       ...pair(bodyOnly),
       face: scoreFaces(bodyOnly, truth, boxes, size, { truth: ofTruth, made: ofBody }),
     },
+    faceStrength: strength,
     faces,
     baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
     vae: pair(decoded),

@@ -203,6 +203,8 @@ export interface LoadedModels {
   scheduler: Partial<SchedulerConfig>;
   /** What frames, or faces in their crops, are painted from; of models that are. */
   draft?: Draft;
+  /** See `Provenance`. */
+  paints: "crop" | "face";
   dispose(): void;
 }
 
@@ -223,6 +225,7 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
   };
   try {
     const adapted = hasAdapter(avatar.path(model));
+    const { paints = "face" } = provenanceOf(avatar, model) ?? {};
     if (adapted) {
       const started = startFrom(presets[avatar.info.preset], model, provenanceOf(avatar, model)!.from);
       for (const m of [started.unet, started.controlnet]) own(m);
@@ -235,6 +238,7 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
         vae: own(AutoencoderKL.fromPretrained(partFolder(avatar, "vae", model), load)),
         scheduler: readConfig(join(partFolder(avatar, "scheduler", model), "scheduler_config.json")) as Partial<SchedulerConfig>,
         draft: draftOf(started.unet),
+        paints,
         dispose,
       };
     }
@@ -247,6 +251,7 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
       vae: own(AutoencoderKL.fromPretrained(folders.vae, load)),
       scheduler: readConfig(join(folders.scheduler, "scheduler_config.json")) as Partial<SchedulerConfig>,
       draft: draftOf(unet),
+      paints,
       dispose,
     };
   } catch (error) {
@@ -324,6 +329,8 @@ export interface Provenance {
   best: Best | null;
   /** Held-out frames that the choice looked at: no measure of its result. */
   validated: number[];
+  /** Of heads: all of the crop from its draft, or the face alone in its surroundings. Left out of older ones, which are "face". */
+  paints?: "crop" | "face";
 }
 
 /** Held-out frames that the choice among a model's states looked at. */

@@ -155,8 +155,9 @@ export const presets: Record<PresetName, Preset> = {
         vae: miniVae,
         imageEncoder: miniEncoder,
       },
-      sampling: { steps: 4, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, seed: 42 },
-      training: miniTraining,
+      sampling: { steps: 1, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, seed: 42 },
+      // Surroundings are not shown.
+      training: { ...miniTraining, recipe: { ...miniTraining.recipe, background: 0.2 } },
     },
     training: miniTraining,
   },

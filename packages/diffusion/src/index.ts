@@ -34,6 +34,7 @@ export { headInputs, sampleHead, type HeadInputs, type HeadModels, type HeadSamp
 export {
   denoisingLoss,
   meshFocus,
+  paintedFocus,
   predictNoised,
   type BodyBatch,
   type DenoisingModels,

@@ -10,6 +10,7 @@ import { ConditionRenderer } from "../conditions.ts";
 import { atSize, headCrop, pasteHead } from "./crops.ts";
 import { FaceParser } from "./parser.ts";
 import { DetectedSight, meshSight } from "./sight.ts";
+import { addSums, bestStrength } from "./strength.ts";
 
 /** A presenter from head to hips before the camera, moved by `change`. */
 function motionOf(change: (m: Motion) => void = () => {}): Motion {
@@ -183,5 +184,37 @@ describe("crop and paste", () => {
     const [u, v] = applyAffine(m, 10, 20);
     expect(x).toBeCloseTo(u, 10);
     expect(y).toBeCloseTo(v, 10);
+  });
+});
+
+describe("how much of the painted face is shown", () => {
+  const picture = (of: (i: number) => number): RgbImage => ({
+    width: 20,
+    height: 20,
+    data: Uint8Array.from({ length: 1200 }, (_, i) => of(i)),
+  });
+  const wrong = (i: number, k: number) => ((i * 7919 * k + 31 * k) % 41) - 20;
+  const chosen = (body: RgbImage, painted: RgbImage, truth: RgbImage) => {
+    const sums = { dd: 0, dr: 0, rr: 0, count: 0 };
+    addSums(sums, body, painted, truth);
+    return bestStrength(sums, 1);
+  };
+  const truth = picture(() => 128);
+  const rough = (by: number, k: number) => picture((i) => 128 + Math.round(by * wrong(i, k)));
+
+  it("is more of the better one, and the mean of both is nearer to the truth than either", () => {
+    const even = chosen(rough(1, 1), rough(1, 3), truth);
+    expect(even.strength).toBeCloseTo(0.5, 1);
+    expect(even.psnr!.shown).toBeGreaterThan(Math.max(even.psnr!.body, even.psnr!.painted) + 1);
+    const better = chosen(rough(1, 1), rough(0.5, 3), truth);
+    expect(better.strength).toBeGreaterThan(0.7);
+    expect(better.psnr!.painted).toBeGreaterThan(better.psnr!.body);
+  });
+  it("is all of a perfect one, nothing of one that adds mistakes, and all of it where there is nothing to tell by", () => {
+    expect(chosen(rough(1, 1), truth, truth)).toMatchObject({ strength: 1, frames: 1 });
+    const worse = chosen(truth, rough(1, 1), truth);
+    expect(worse.strength).toBe(0);
+    expect(worse.psnr!.shown).toBe(worse.psnr!.body);
+    expect(chosen(truth, truth, truth)).toEqual({ strength: 1, frames: 0, psnr: null });
   });
 });

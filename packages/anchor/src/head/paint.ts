@@ -18,9 +18,14 @@ export interface PaintOptions extends ComputeOptions {
   condition: (frame: number) => RgbImage | Promise<RgbImage>;
   /** Where the face is, in pixels of the body frames. */
   sight: (frame: number) => FaceSight | Promise<FaceSight>;
-  /** `"perFrame"`: each frame by itself, as the original does. Default `"windows"`: all-frame attention in overlapping windows. */
-  temporal?: "windows" | "perFrame";
-  /** Weight of the frames before and behind beside a frame's own, 0..1; none with `"perFrame"`. Default 0.5. */
+  /**
+   * `"perFrame"`: each frame by itself, as the original does. `"apart"`: so are their crops, of frames that are no neighbours. Default `"windows"`: all-frame
+   * attention in overlapping windows.
+   */
+  temporal?: "windows" | "perFrame" | "apart";
+  /** How much of the painted face is shown, 0..1, see `faceStrength`. Default 1. */
+  strength?: number;
+  /** Weight of the frames before and behind beside a frame's own, 0..1; with `"windows"` alone. Default 0.5. */
   smooth?: number;
   matchColour?: boolean;
   /** `"reference"`: the whole crop on an eroded and blurred plate, as the original pastes it. Default `"seamless"`. */
@@ -51,10 +56,12 @@ interface Waiting {
 
 const defaultSmooth = 0.5;
 
+const alone = (temporal: PaintOptions["temporal"]): boolean => temporal === "perFrame" || temporal === "apart";
+
 /** Steps of sampling times windows: what `onProgress` counts. */
 export function paintingSteps(avatar: Avatar, o: Pick<PaintOptions, "frames" | "temporal" | "steps">): number {
   const { sampling } = presets[avatar.info.preset].head;
-  const windows = o.temporal === "perFrame" ? o.frames : overlapWindows(o.frames, sampling.windowSize, sampling.windowOverlap).length;
+  const windows = alone(o.temporal) ? o.frames : overlapWindows(o.frames, sampling.windowSize, sampling.windowOverlap).length;
   return windows * (o.steps ?? sampling.steps);
 }
 
@@ -66,9 +73,10 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   const { promptEmbeds, negativePromptEmbeds } = await embedPrompts(avatar, guidanceScale !== 1, "", load, "head");
   const owned: Tensor[] = [promptEmbeds, ...(negativePromptEmbeds ? [negativePromptEmbeds] : [])];
   let models: LoadedModels | undefined;
-  const track = new FaceTrack(o.sight, o.frames, { size });
+  const track = new FaceTrack(o.sight, o.frames, o.temporal === "apart" ? { size, smooth: 0, maxGap: 0 } : { size });
   const waiting = new Map<number, Waiting>();
   const first = o.firstFrame ?? 0;
+  const nothingKept = blankImage(size, size);
   const empty: HeadCrop = {
     image: blankImage(size, size),
     condition: blankImage(size, size),
@@ -76,13 +84,13 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   };
   try {
     models = loadModels(avatar, "head", load);
-    const { vae, draft } = models;
+    const { vae, draft, paints } = models;
     const latent = size / vae.factor;
     using g = new Generator(o.seed ?? s.seed);
     const noise = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
     owned.push(noise);
     const sampler = createSampler("ddim", models.scheduler, o.steps ?? s.steps);
-    const [windowSize, windowOverlap] = o.temporal === "perFrame" ? [1, 0] : [s.windowSize, s.windowOverlap];
+    const [windowSize, windowOverlap] = alone(o.temporal) ? [1, 0] : [s.windowSize, s.windowOverlap];
     const painted = sampleBody(models, {
       frames: o.frames,
       condition: async (i) => {
@@ -91,7 +99,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
         waiting.set(i, { face, crop });
         return crop.condition;
       },
-      inpaint: (i) => waiting.get(i)!.crop,
+      inpaint: (i) => ({ ...waiting.get(i)!.crop, ...(paints === "crop" && { mask: nothingKept }) }),
       draft: draft && ((condition) => draft.draw(condition)),
       promptEmbeds,
       negativePromptEmbeds,
@@ -110,7 +118,7 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
       onProgress: o.onProgress,
     });
     // Each crop is shown as a mean with those beside it: aligned as they are, what differs from one to the next is mostly flicker.
-    const smooth = o.temporal === "perFrame" ? 0 : (o.smooth ?? defaultSmooth);
+    const smooth = alone(o.temporal) ? 0 : (o.smooth ?? defaultSmooth);
     const made = new Map<number, Float32Array>();
     const finished = async (index: number): Promise<PaintedFrame> => {
       for (const i of made.keys()) if (i < index - 1) made.delete(i);
@@ -136,8 +144,11 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
 }
 
 function pasted(frame: RgbImage, crop: HeadCrop, made: RgbImage, face: TrackedFace, o: PaintOptions): RgbImage {
-  if (o.paste !== "reference") return pasteHead(frame, crop, made, face.matrix!, { matchColour: o.matchColour, strength: face.strength });
+  const { strength = 1 } = o;
+  if (o.paste !== "reference")
+    return pasteHead(frame, crop, made, face.matrix!, { matchColour: o.matchColour, strength: strength * face.strength });
   // Its feather is for frames of 512.
   const scale = frame.width / 512;
-  return pasteBack(frame, made, face.matrix!, { erode: Math.round(40 * scale), taps: 2 * Math.round(20 * scale) + 1 });
+  const whole = pasteBack(frame, made, face.matrix!, { erode: Math.round(40 * scale), taps: 2 * Math.round(20 * scale) + 1 });
+  return strength === 1 ? whole : { ...whole, data: whole.data.map((v, i) => Math.round(frame.data[i] + strength * (v - frame.data[i]))) };
 }

@@ -197,4 +197,25 @@ test("the background's share comes with the batch; at 1 nothing does", async () 
   await run(task({ background: 0.3 }, { loss }));
   expect(focus[0]).toBeUndefined();
   expect(focus[1]!.shape).toEqual([4, 1, 1, 1]);
+
+  // Data that know better are followed.
+  const own = task({ background: 0.3 }, { loss });
+  await run({
+    ...own,
+    data: async (...asked) => ({ ...(await own.data(...asked)), focus: scope(() => keep(zeros([4, 1, 1, 1]).add(2))) }),
+  });
+  expect(Array.from(focus[2]!.floats())).toEqual([2, 2, 2, 2]);
+  for (const f of focus) f?.dispose();
+});
+
+test("where a head paints counts, and what is beside it", async () => {
+  const { paintedFocus } = await import("@make-your-anchor/diffusion");
+  scope(() => {
+    const mask = zeros([1, 1, 8, 8]).add(1);
+    mask.narrow(2, 3, 2).narrow(3, 3, 2).fill_(0);
+    const focus = paintedFocus(mask, 0.2).floats();
+    const ratio = (y: number, x: number) => Math.round((100 * focus[y * 8 + x]) / focus[0]) / 100;
+    expect([ratio(3, 3), ratio(2, 2), ratio(5, 5), ratio(1, 3), ratio(6, 6)]).toEqual([5, 5, 5, 1, 1]);
+    expect(focus.reduce((a, b) => a + b, 0)).toBeCloseTo(64, 3);
+  });
 });

@@ -21,7 +21,7 @@ export interface DenoisingTask<Data extends BodyBatch> {
   signal?: AbortSignal;
   skipped: Skipped;
   processes: Processes;
-  /** Some of the samples, by their places; its tensors go with the batch. Context `[B, M, C]`. */
+  /** Some of the samples, by their places; its tensors go with the batch. Context `[B, M, C]`; where it has a focus of its own, that is followed. */
   data: (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator) => Promise<Data>;
   loss: (batch: Data) => Tensor;
 }
@@ -60,8 +60,8 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
         );
       }
       const focus =
-        recipe.background === 1
-          ? undefined
+        recipe.background === 1 || data.focus
+          ? data.focus
           : scope(() => noGrad(() => keep(meshFocus(data.condition.to(device), data.latents.size(2), recipe.background))));
       return { ...data, weights: weights && range(weights), focus };
     };

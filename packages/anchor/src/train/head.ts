@@ -1,7 +1,7 @@
 /** `train head`: the inpainting UNet and its ControlNet on crops of one person's head; of the mini preset from nothing, its VAE first. */
 import { cat, fromData, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
-import { readImage, toLuma } from "@make-your-anchor/media";
+import { paintedFocus, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
+import { blankImage, readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { PictureSet } from "../dataset.ts";
 import { draftClip, variantAt } from "../draft-clip.ts";
@@ -22,9 +22,9 @@ export interface HeadTrainResult extends TrainedPart {
 /** A crop as the model learns from it; all but the condition as latents. */
 interface Crop {
   picture: Posterior;
-  /** The picture with its face blanked, or in its drafts. */
+  /** What it is painted from: the picture with its face blanked, or the drafts of all of it. */
   masked: Posterior[];
-  /** `[1, 1, h, w]`: 1 is kept. */
+  /** `[1, 1, h, w]`: 1 lies outside the face. */
   mask: Tensor;
 }
 
@@ -37,7 +37,7 @@ class CropLatents {
   private readonly drafts: readonly PictureSet[];
   private readonly known = new Map<number, Crop>();
 
-  /** @param drafts of the frames, by variant; none: faces are blanked */
+  /** @param drafts of the frames, by variant; none: pictures with their faces blanked are painted from */
   constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number, drafts: readonly PictureSet[]) {
     this.vae = vae;
     this.drafts = drafts;
@@ -56,16 +56,11 @@ class CropLatents {
         const mask = fromData(kept, [1, 1, size, size], { device: vae.device });
         const pixelsOf = (bytes: Tensor) => bytes.to(vae.device).to("float32").div(127.5).sub(1);
         const pixels = pixelsOf(set.batch([0]));
-        const keptPixels = pixels.mul(mask);
-        const filled = drafts.map((of) =>
-          pixelsOf(of.batch([k]))
-            .mul(mask.mul(-1).add(1))
-            .add(keptPixels),
-        );
+        const seen = drafts.length > 0 ? drafts.map((of) => pixelsOf(of.batch([k]))) : [pixels.mul(mask)];
         const own = ({ mean, logvar }: Posterior): Posterior => ({ mean: keep(mean.clone()), logvar: keep(logvar.clone()) });
         return {
           picture: own(vae.encode(pixels)),
-          masked: (filled.length > 0 ? filled : [keptPixels]).map((x) => own(vae.encode(x))),
+          masked: seen.map((x) => own(vae.encode(x))),
           mask: keep(mask.slice(2, 0, null, vae.factor).slice(3, 0, null, vae.factor).contiguous()),
         };
       }),
@@ -113,13 +108,6 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   const ofVae = settings.vae && { settings: settings.vae, pictures: await PictureSet.load(paths("aligned", frames), resolution) };
   if (ofVae) await startVae(training, ofVae);
   const context = training.appearance(await readImage(headPath(avatar, "aligned", frames[0])));
-  const poses: Pose[] = [];
-  const held = heads.frames.filter((i) => i >= avatar.info.heldOutFrom);
-  for (const frame of asked.trials ? validationFrames(held, validatedFrames(avatar, "body")) : []) {
-    const picture = async (kind: HeadKind) => readImage(headPath(avatar, kind, frame));
-    const truth = await picture("aligned");
-    poses.push({ frame, truth, condition: await picture("conditions"), inpaint: { image: truth, mask: await picture("masks") } });
-  }
   const prompts = await training.prompts(context);
   const conditionsOf = (places: readonly number[]) =>
     PictureSet.load(
@@ -132,12 +120,26 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   // Small ones are held; at full size they are read as they are needed, as the body's.
   const small = full ? null : await conditionsOf([...frames.keys()]);
   const drafted = ofVae && small && (await draftClip(ofVae.pictures, small, o));
+  const poses: Pose[] = [];
+  const held = heads.frames.filter((i) => i >= avatar.info.heldOutFrom);
+  for (const frame of asked.trials ? validationFrames(held, validatedFrames(avatar, "body")) : []) {
+    const picture = async (kind: HeadKind) => readImage(headPath(avatar, kind, frame));
+    const [truth, mask] = [await picture("aligned"), await picture("masks")];
+    poses.push({
+      frame,
+      truth,
+      condition: await picture("conditions"),
+      inpaint: { image: truth, mask: drafted ? blankImage(resolution, resolution) : mask },
+      counts: Uint8Array.from(toLuma(mask), (v) => (v >= 128 ? 0 : 1)),
+    });
+  }
   const latents = new CropLatents(vae, avatar, frames, resolution, drafted?.own.map((own) => new PictureSet(resolution, own)) ?? []);
   try {
     if (from === "nothing") vae.config.scaling_factor = await latents.unitScale();
     const { steps, ...result } = await trainPart<HeadBatch>(training, {
       vae: ofVae,
       draft: drafted?.draft,
+      paints: drafted ? "crop" : "face",
       poses,
       prompts,
       count: frames.length,
@@ -152,10 +154,14 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
             // The full-size VAE's posteriors are drawn from, as the original does; the mini one's spread is fixed and its mean is taken.
             const drawn = (p: Posterior) => (full ? samplePosterior(p, g.randn(p.mean.shape).to(device)) : p.mean);
             const stacked = (of: (c: Crop, b: number) => Tensor) => cat(crops.map(of), 0);
+            const mask = stacked((c) => c.mask);
+            const { background } = run.config.recipe;
             return {
               latents: stacked((c) => drawn(c.picture)).mul(scale),
               maskedImageLatents: stacked((c, b) => drawn(c.masked[variantAt(timesteps[b], c.masked.length)])).mul(scale),
-              maskLatents: stacked((c) => c.mask),
+              // From a draft all of the crop is painted, and nothing of it kept.
+              maskLatents: drafted ? mask.mul(0) : mask,
+              focus: drafted && background !== 1 ? paintedFocus(mask, background) : undefined,
               noise: noise.to(device).clone(),
               timesteps,
               context: context.expand([places.length, context.size(1), context.size(2)]),

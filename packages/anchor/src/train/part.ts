@@ -6,7 +6,7 @@ import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@mak
 import { createSampler, predictNoised, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
 import type { Draft } from "../draft.ts";
-import { saveTrained, type Prompts } from "../models.ts";
+import { saveTrained, type Prompts, type Provenance } from "../models.ts";
 import type { VaeSettings } from "../presets.ts";
 import { release } from "./denoising.ts";
 import { trainDenoiser, type DenoiserTraining } from "./denoiser.ts";
@@ -24,6 +24,8 @@ export interface PartSamples<Data extends BodyBatch> extends Pick<DenoiserTraini
   vae: TrainedVae | null;
   /** What the frames are painted from, of models that are. */
   draft?: Draft;
+  /** Of heads, see `Provenance`. */
+  paints?: Provenance["paints"];
 }
 
 export interface TrainedVae {
@@ -141,6 +143,7 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
       validated: poses.map((p) => p.frame),
       adapter,
       draft,
+      paints: samples.paints,
     });
     config.finished = true;
     run.save();

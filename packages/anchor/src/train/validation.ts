@@ -23,6 +23,8 @@ export interface Pose {
   view?: View;
   /** Of heads. */
   inpaint?: Inpainting;
+  /** Where it counts, `[size · size]` of 0 and 1; default everywhere. */
+  counts?: Uint8Array;
 }
 
 export interface ValidationOptions {
@@ -90,7 +92,9 @@ export class Validation {
     const { run, poses } = this.o;
     const made = await this.render(signal);
     const size = poses[0].truth.width;
-    const scores = score(made, this.truth, size, null);
+    const each = poses.map((p, i) => score([made[i]], [this.truth[i]], size, p.counts ?? null));
+    const mean = (of: (s: Scores) => number) => each.reduce((sum, s) => sum + of(s), 0) / each.length;
+    const scores = { psnr: mean((s) => s.psnr), ssim: mean((s) => s.ssim), sharpness: mean((s) => s.sharpness) };
     const sheet = join(makeFolder(join(run.folder, "validation")), `step-${String(step).padStart(6, "0")}.png`);
     await writeSheet(
       sheet,

@@ -4,6 +4,10 @@ import { print, printJson } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
 
+/** Where not all of the painted face is shown. */
+export const shownAt = (strength: number | null): string =>
+  strength === null || strength === 1 ? "" : `, shown at ${Math.round(100 * strength)} %`;
+
 interface Options extends ComputeFlags {
   motion?: string;
   conditions?: string;
@@ -23,6 +27,7 @@ interface Options extends ComputeFlags {
   face: boolean;
   faceDetector?: string;
   facePerFrame?: boolean;
+  faceStrength?: number;
   facePaste?: "seamless" | "reference";
   fresh?: boolean;
   json?: boolean;
@@ -50,6 +55,7 @@ export function addAnimate(program: Command): void {
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--no-face", "leave the face as the body model renders it, though a head model is trained")
     .option("--face-per-frame", "paint each frame's face by itself, as the original does")
+    .option("--face-strength <s>", "how much of the painted face is shown, 0 to 1; default what held-out frames show to be best", Number)
     .addOption(
       new Option("--face-paste <how>", "seamless, or the whole crop on a soft plate as the original does").choices([
         "seamless",
@@ -86,6 +92,7 @@ export function addAnimate(program: Command): void {
           precision: o.precision,
           face: o.face,
           faceTemporal: o.facePerFrame ? "perFrame" : "windows",
+          faceStrength: o.faceStrength,
           facePaste: o.facePaste,
           faceDetector: o.faceDetector && c.path(o.faceDetector),
           fresh: o.fresh,
@@ -100,7 +107,7 @@ export function addAnimate(program: Command): void {
           print(
             `faces: ${Object.entries(result.faces)
               .map(([state, n]) => `${n} ${state}`)
-              .join(", ")} (found and bridged ones were painted)`,
+              .join(", ")} (found and bridged ones were painted${shownAt(result.faceStrength)})`,
           );
         for (const note of result.notes) print(`note: ${note}`);
       }),

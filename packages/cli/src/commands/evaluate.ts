@@ -2,15 +2,18 @@ import { Option, type Command } from "commander";
 import { print, printJson } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
+import { shownAt } from "./animate.ts";
 
 export function addEvaluate(program: Command): void {
   addComputeFlags(program.command("evaluate <name>"))
     .description("measure the avatar on the part of its clip it was never trained on, beside two baselines")
     .option("--steps <n>", "denoising steps", Number)
+    .option("--guidance <g>", "guidance scale of the body's sampling (1: none)", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--no-face", "leave the head model out")
     .option("--face-per-frame", "paint each frame's face by itself, as the original does")
+    .option("--face-strength <s>", "how much of the painted face is shown, 0 to 1; default what held-out frames show to be best", Number)
     .addOption(
       new Option("--face-paste <how>", "seamless, or the whole crop on a soft plate as the original does").choices([
         "seamless",
@@ -23,10 +26,12 @@ export function addEvaluate(program: Command): void {
         name: string,
         o: {
           steps?: number;
+          guidance?: number;
           window?: number;
           overlap?: number;
           face: boolean;
           facePerFrame?: boolean;
+          faceStrength?: number;
           facePaste?: "seamless" | "reference";
           json?: boolean;
         } & ComputeFlags,
@@ -36,10 +41,12 @@ export function addEvaluate(program: Command): void {
           const avatar = Avatar.open(avatarPath(name, c.home));
           const e = await evaluateAvatar(avatar, {
             steps: o.steps,
+            guidanceScale: o.guidance,
             windowSize: o.window,
             windowOverlap: o.overlap,
             face: o.face,
             faceTemporal: o.facePerFrame ? "perFrame" : "windows",
+            faceStrength: o.faceStrength,
             facePaste: o.facePaste,
             device: o.device,
             precision: o.precision,
@@ -75,7 +82,7 @@ export function addEvaluate(program: Command): void {
             print(
               `  faces: ${Object.entries(e.faces)
                 .map(([state, n]) => `${n} ${state}`)
-                .join(", ")}`,
+                .join(", ")}${shownAt(e.faceStrength)}`,
             );
           print(`contact sheet (mesh over clip | condition | generated | truth): ${e.contactSheet}`);
         }),

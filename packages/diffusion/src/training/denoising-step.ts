@@ -37,7 +37,17 @@ export interface BodyBatch {
  */
 export function meshFocus(condition: Tensor, size: number, background: number): Tensor {
   const drawn = condition.to("float32").sum([1], true).gt(0).to("float32");
-  const near = maxPool2d(maxPool2d(drawn, condition.size(2) / size), 5, { stride: 1, padding: 2 });
+  return focusOn(maxPool2d(maxPool2d(drawn, condition.size(2) / size), 5, { stride: 1, padding: 2 }), background);
+}
+
+/**
+ * Weights that look at what a head paints: 1 there and beside it, `background` elsewhere, scaled so that each sample's mean is 1.
+ * @param mask `[B, 1, h, w]`, 0 where it is painted
+ */
+export const paintedFocus = (mask: Tensor, background: number): Tensor =>
+  focusOn(maxPool2d(mask.mul(-1).add(1).to("float32"), 3, { stride: 1, padding: 1 }), background);
+
+function focusOn(near: Tensor, background: number): Tensor {
   const weights = near.mul(1 - background).add(background);
   return weights.div(weights.mean([1, 2, 3], true).clamp(1e-6, null));
 }
