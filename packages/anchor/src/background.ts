@@ -3,7 +3,7 @@
  * caption, a frame). Built from frames and how the camera saw them (`camera-move.ts`).
  */
 import { setImmediate as breathe } from "node:timers/promises";
-import { applyAffine, invertAffine, type Affine } from "@make-your-anchor/media";
+import { applyAffine, cubicWeights, invertAffine, type Affine } from "@make-your-anchor/media";
 
 /** From places of the background to those of a frame, pixels; undefined: they are the same. */
 export type View = Affine;
@@ -73,13 +73,7 @@ export function nearMesh(condition: Uint8Array, size: number, share = reach): Ui
   return out;
 }
 
-/** Weights of the four pixels around a place `t` of the way between the inner two (Catmull and Rom): repeated bilinear ones would blur. */
-function cubic(t: number, out: Float64Array): void {
-  out[0] = ((-0.5 * t + 1) * t - 0.5) * t;
-  out[1] = (1.5 * t - 2.5) * t * t + 1;
-  out[2] = ((-1.5 * t + 2) * t + 0.5) * t;
-  out[3] = (0.5 * t - 0.5) * t * t;
-}
+// Repeated bilinear samplings would blur.
 const across = new Float64Array(4);
 const down = new Float64Array(4);
 
@@ -87,8 +81,8 @@ const down = new Float64Array(4);
 function sample(planes: ArrayLike<number>, side: number, x: number, y: number, out: Float64Array): void {
   const n = side * side;
   const [i, j] = [Math.floor(x), Math.floor(y)];
-  cubic(x - i, across);
-  cubic(y - j, down);
+  cubicWeights(x - i, across);
+  cubicWeights(y - j, down);
   out.fill(0);
   for (let b = 0; b < 4; b++) {
     const row = Math.min(side - 1, Math.max(0, j + b - 1)) * side;

@@ -7,6 +7,7 @@ import {
   invertAffine,
   warpAffine,
   warpPlanes,
+  warpPlanesCubic,
   type Affine,
   type RgbImage,
 } from "./index.ts";
@@ -31,6 +32,28 @@ describe("affine warps", () => {
       expect(u).toBeCloseTo(x, 10);
       expect(v).toBeCloseTo(y, 10);
     }
+  });
+  it("cubic ones leave what is not moved, move by whole pixels exactly, and know nothing outside", () => {
+    const area = { width: 7, height: 5 };
+    const planes = Float32Array.from({ length: 70 }, (_, i) => (i * 7919) % 251);
+    expect(warpPlanesCubic(planes, area, [1, 0, 0, 0, 1, 0], 7, 5)).toEqual(planes);
+    const moved = warpPlanesCubic(planes, area, [1, 0, 2, 0, 1, 1], 7, 5);
+    for (let i = 0; i < 70; i++) {
+      const [c, y, x] = [Math.floor(i / 35), Math.floor(i / 7) % 5, i % 7];
+      expect(moved[i]).toBeCloseTo(x >= 2 && y >= 1 ? planes[c * 35 + (y - 1) * 7 + x - 2] : 0, 3);
+    }
+    expect(warpPlanesCubic(planes, area, [1, 0, 100, 0, 1, 0], 7, 5).every((v) => v === 0)).toBe(true);
+  });
+  it("cubic ones lose a quarter of what bilinear ones do, there and back", () => {
+    const area = { width: 40, height: 40 };
+    const wave = Float32Array.from({ length: 1600 }, (_, i) => Math.sin(0.9 * (i % 40)) + Math.cos(0.8 * Math.floor(i / 40)));
+    const lost = (warp: typeof warpPlanes) => {
+      const back = warp(warp(wave, area, turn, 60, 60), { width: 60, height: 60 }, invertAffine(turn), 40, 40);
+      let sum = 0;
+      for (let y = 12; y < 28; y++) for (let x = 12; x < 28; x++) sum += (back[y * 40 + x] - wave[y * 40 + x]) ** 2;
+      return sum;
+    };
+    expect(lost(warpPlanesCubic)).toBeLessThan(lost(warpPlanes) / 4);
   });
   it("the identity leaves a picture as it is; a shift by whole pixels moves it, black behind it", () => {
     const image = picture(9, 6);

