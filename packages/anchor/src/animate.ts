@@ -50,7 +50,7 @@ export interface AnimateOptions extends WorkOptions, ComputeOptions {
   /** Paints the face anew where a head model is trained. Default true. */
   face?: boolean;
   /** `"perFrame"` paints each face by itself, as the original does. */
-  faceTemporal?: "windows" | "perFrame";
+  faceTemporal?: Exclude<PaintOptions["temporal"], "apart">;
   /** How much of the painted face is shown, 0 (nothing is painted) to 1; default what is nearest to the truth on held-out frames, see `faceStrength`. */
   faceStrength?: number;
   facePaste?: PaintOptions["paste"];
@@ -75,7 +75,7 @@ export interface AnimateResult {
   precision: Precision;
   /** Largest memory taken on the GPU while rendering, MiB; null on the CPU and where libtorch cannot tell. */
   peakGpuMiB: number | null;
-  /** How many frames' faces were painted (found, bridged), or left as they were and why; null without a head stage. */
+  /** How many frames' faces were painted (found, bridged), or left as they were and why; null where none was to be painted. */
   faces: FaceCounts | null;
   /** How much of the painted face is shown, 0..1; null without a head stage. */
   faceStrength: number | null;

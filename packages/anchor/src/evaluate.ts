@@ -30,7 +30,7 @@ export interface EvaluateOptions extends WorkOptions, ComputeOptions {
   windowOverlap?: number;
   /** Default true: the face is painted where a head model is trained. */
   face?: boolean;
-  faceTemporal?: "windows" | "perFrame";
+  faceTemporal?: Exclude<PaintOptions["temporal"], "apart">;
   /** As `animate`'s. */
   faceStrength?: number;
   facePaste?: PaintOptions["paste"];
@@ -52,7 +52,7 @@ export interface Evaluation {
   bodyOnly: WithFace | null;
   /** How much of the painted face was shown, 0..1; null without a head stage. */
   faceStrength: number | null;
-  /** How many held-out frames' faces were painted, or left alone and why; null without a head stage. */
+  /** How many held-out frames' faces were painted, or left alone and why; null where none was to be painted. */
   faces: FaceCounts | null;
   baselines: {
     /** Mean of the training frames. */

@@ -225,9 +225,10 @@ export function loadModels(avatar: Avatar, model: Model, load: LoadOptions = {})
   };
   try {
     const adapted = hasAdapter(avatar.path(model));
-    const { paints = "face" } = provenanceOf(avatar, model) ?? {};
+    const provenance = provenanceOf(avatar, model);
+    const paints = provenance?.paints ?? "face";
     if (adapted) {
-      const started = startFrom(presets[avatar.info.preset], model, provenanceOf(avatar, model)!.from);
+      const started = startFrom(presets[avatar.info.preset], model, provenance!.from);
       for (const m of [started.unet, started.controlnet]) own(m);
       for (const m of [started.vae, started.encoder]) m.dispose();
       PersonAdapter.mergeFrom(avatar.path(model), started);

@@ -63,3 +63,9 @@ export function progressLine(stream: NodeJS.WriteStream = process.stderr): { sho
 export const print = (text: string): void => void process.stdout.write(`${text}\n`);
 export const printJson = (value: unknown): void =>
   print(JSON.stringify(value, (_, v) => (typeof v === "number" && !Number.isFinite(v) ? null : v), 2));
+
+/** How many frames' faces were painted or left alone, and where not all of the painted ones is shown, how much. */
+export const toldFaces = (faces: Readonly<Record<string, number>>, strength: number | null): string =>
+  `faces: ${Object.entries(faces)
+    .map(([state, n]) => `${n} ${state}`)
+    .join(", ")}${strength === null || strength === 1 ? "" : `; painted ones shown at ${Math.round(100 * strength)} %`}`;

@@ -47,8 +47,8 @@ export function headCrop(
 ): HeadCrop {
   const matrix = face.matrix!;
   // Twice bilinear, to the crop and back, would cost a third of a face's detail.
-  const planes = warpPlanesCubic(toPlanes(frame), frame, matrix, size, size);
-  const image = fromPlanes(bytesOf(planes), size, size);
+  const planes = Uint8ClampedArray.from(warpPlanesCubic(toPlanes(frame), frame, matrix, size, size));
+  const image = fromPlanes(new Uint8Array(planes.buffer), size, size);
   const outline = faceOutline(face.inner!).map(({ x, y }) => {
     const [u, v] = applyAffine(matrix, x, y);
     return { x: u, y: v };
@@ -66,8 +66,6 @@ export interface PasteHeadOptions {
   /** 0..1: how much of the painted face is shown. */
   strength?: number;
 }
-
-const bytesOf = (planes: Float32Array): Uint8Array => Uint8Array.from(planes, (v) => Math.min(255, Math.max(0, Math.round(v))));
 
 /** Means of the channels where `weight` is above a half. */
 function meansWhere(image: RgbImage, weight: Float32Array): number[] | null {

@@ -99,7 +99,10 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
         waiting.set(i, { face, crop });
         return crop.condition;
       },
-      inpaint: (i) => ({ ...waiting.get(i)!.crop, ...(paints === "crop" && { mask: nothingKept }) }),
+      inpaint: (i) => {
+        const { image, mask } = waiting.get(i)!.crop;
+        return { image, mask: paints === "crop" ? nothingKept : mask };
+      },
       draft: draft && ((condition) => draft.draw(condition)),
       promptEmbeds,
       negativePromptEmbeds,

@@ -125,12 +125,13 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   for (const frame of asked.trials ? validationFrames(held, validatedFrames(avatar, "body")) : []) {
     const picture = async (kind: HeadKind) => readImage(headPath(avatar, kind, frame));
     const [truth, mask] = [await picture("aligned"), await picture("masks")];
+    const counts = Uint8Array.from(toLuma(mask), (v) => (v >= 128 ? 0 : 1));
     poses.push({
       frame,
       truth,
       condition: await picture("conditions"),
       inpaint: { image: truth, mask: drafted ? blankImage(resolution, resolution) : mask },
-      counts: Uint8Array.from(toLuma(mask), (v) => (v >= 128 ? 0 : 1)),
+      counts: counts.includes(1) ? counts : undefined, // a parsing network may have found no face
     });
   }
   const latents = new CropLatents(vae, avatar, frames, resolution, drafted?.own.map((own) => new PictureSet(resolution, own)) ?? []);

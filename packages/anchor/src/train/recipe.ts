@@ -30,7 +30,7 @@ export const recipeSchema = z.object({
   noiseOffset: share,
   /** Share of samples whose appearance is left out, so that guidance knows the other branch. The original never does. */
   dropAppearance: share,
-  /** What a place away from the mesh counts in the loss, against 1 near it; the original's 1. */
+  /** What a place away from the mesh counts in the loss, against 1 near it (of heads that paint from drafts: away from the face); the original's 1. */
   background: share,
   /** One sample at a time, its activations computed again on the way back: slower, in far less memory. */
   checkpointing: z.boolean(),

@@ -166,7 +166,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
     },
     stage: sampled ? "finishing the VAE's decoder" : o.decoderOnly ? "training the VAE's decoder" : "training the VAE",
     parameters: trained,
-    seed: 2 * o.run.config.seed + (sampled ? 2 : 1),
+    seed: 2 * o.run.config.seed + (sampled ? 2 : 1), // start and end of a run draw other numbers
     gradients: (batch) =>
       share *
       plainGradients({ ...batch, scale: batch.scale * share }, () => {

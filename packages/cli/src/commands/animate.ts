@@ -1,12 +1,8 @@
 import { Option, type Command } from "commander";
 import { existsSync } from "node:fs";
-import { print, printJson } from "../terminal.ts";
+import { print, printJson, toldFaces } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
-
-/** Where not all of the painted face is shown. */
-export const shownAt = (strength: number | null): string =>
-  strength === null || strength === 1 ? "" : `, shown at ${Math.round(100 * strength)} %`;
 
 interface Options extends ComputeFlags {
   motion?: string;
@@ -103,12 +99,7 @@ export function addAnimate(program: Command): void {
         print(
           `${result.video}: ${result.frames} frames at ${result.fps} a second${result.audio ? ", with sound" : ""}, in ${result.seconds.toFixed(0)} s${result.reused ? ` (${result.reused} frames were finished before)` : ""}`,
         );
-        if (result.faces)
-          print(
-            `faces: ${Object.entries(result.faces)
-              .map(([state, n]) => `${n} ${state}`)
-              .join(", ")} (found and bridged ones were painted${shownAt(result.faceStrength)})`,
-          );
+        if (result.faces) print(`${toldFaces(result.faces, result.faceStrength)} (found and bridged ones were painted)`);
         for (const note of result.notes) print(`note: ${note}`);
       }),
     );

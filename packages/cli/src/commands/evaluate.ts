@@ -1,8 +1,7 @@
 import { Option, type Command } from "commander";
-import { print, printJson } from "../terminal.ts";
+import { print, printJson, toldFaces } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { run } from "../run.ts";
-import { shownAt } from "./animate.ts";
 
 export function addEvaluate(program: Command): void {
   addComputeFlags(program.command("evaluate <name>"))
@@ -78,12 +77,9 @@ export function addEvaluate(program: Command): void {
           print("inside the face's box");
           face("generated", e.generated.face);
           if (e.bodyOnly) face("body alone", e.bodyOnly.face);
-          if (e.faces)
-            print(
-              `  faces: ${Object.entries(e.faces)
-                .map(([state, n]) => `${n} ${state}`)
-                .join(", ")}${shownAt(e.faceStrength)}`,
-            );
+          if (e.faces) print(`  ${toldFaces(e.faces, e.faceStrength)}`);
+          if (e.faceStrength === 0 && o.faceStrength === undefined)
+            print("  the painted face is not shown: it is no nearer to the truth (--face-strength 1 shows it)");
           print(`contact sheet (mesh over clip | condition | generated | truth): ${e.contactSheet}`);
         }),
     );
