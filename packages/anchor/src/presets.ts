@@ -52,7 +52,7 @@ export interface Training {
 }
 
 export interface VaeSettings {
-  /** Crops of a step. */
+  /** Crops of a step, 64²; of whole frames, which the decoder alone learns from, as many as have their pixels. */
   batch: number;
   lr: number;
   /** The same where the decoder alone is trained. */
@@ -66,6 +66,8 @@ export interface VaeSettings {
   finish: {
     /** Of the time, the sampling included. */
     share: number;
+    /** The same where weights come from a base: its UNet and ControlNet have learnt what the clip tells long before its decoder has. */
+    tunedShare: number;
     /** Chance of a sampled latent rather than an encoded frame's. */
     sampled: number;
     /** Frames that are sampled: for each minute of training, and at most. */
@@ -114,7 +116,7 @@ const miniTraining: Training = {
     share: 0.2,
     decoderShare: 0.05,
     decoderLr: 4e-3,
-    finish: { share: 0.15, sampled: 0.7, framesPerMinute: 10, frames: 96 },
+    finish: { share: 0.15, tunedShare: 0.35, sampled: 0.7, framesPerMinute: 10, frames: 240 },
   },
 };
 

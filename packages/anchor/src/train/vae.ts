@@ -15,7 +15,10 @@ import type { Checkpoint, Plan, TrainingRun } from "./run.ts";
 const pull = 1e-4;
 const spread = -6;
 const detailWeight = 0.75;
-/** Side of the random crops a step looks at: four crops cost what one frame does. */
+/**
+ * Side of the random crops that a VAE starting from nothing looks at: four cost what one frame does. A decoder alone is shown whole frames: norms and
+ * attention of a crop are not those of the frame it will draw.
+ */
 const cropSize = 64;
 
 export interface VaeTraining extends WorkOptions {
@@ -106,7 +109,8 @@ export const vaeLoss = (reconstruction: Tensor, target: Tensor, mean: Tensor, lo
 export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSettings, o: VaeTraining): Promise<void> {
   const map = motionMap(frames);
   const size = frames.size;
-  const side = Math.min(cropSize, size);
+  const cropped = Math.min(cropSize, size);
+  const side = o.decoderOnly ? size : cropped;
   // Chance of a crop's place: motion inside it, over a floor.
   const grid = vae.factor;
   const places: { x: number; y: number; upTo: number }[] = [];
@@ -120,7 +124,8 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
     }
   }
   const { sampled } = o;
-  const count = t.batch;
+  // A picture for each process at least.
+  const count = Math.max(Math.round(t.batch * (cropped / side) ** 2), o.processes.count);
   /** Crops of a step, and where they are from. */
   const draw = (g: Generator): { x: Tensor; cuts: readonly Cut[] } => {
     const picks = g.randint(0, sampled ? sampled.places.length : frames.length, [count]).data();
