@@ -34,21 +34,25 @@ for (const part of baseParts) {
 const path = join(shippedBase, "training.json");
 const before = JSON.parse(readFileSync(path, "utf8"));
 const runs = Object.fromEntries(
-  ["vae", "denoiser"].map((part) => {
+  ["vae", "decoder", "denoiser"].flatMap((part) => {
     const config = join(from, "runs", part, "config.json");
-    if (part === "vae" && !existsSync(config)) return [part, before[part]]; // trained on from the base that ships, with its VAE
+    // What was not trained anew is the base's that ships; a decoder for another VAE would be none.
+    const kept = before[part] && (part !== "decoder" || !existsSync(join(from, "runs", "vae")));
+    if (!existsSync(config)) return kept ? [[part, before[part]]] : [];
     const run = JSON.parse(readFileSync(config, "utf8"));
-    const steps = run.plan[part === "vae" ? "vae" : "body"].at(-1).total as number;
+    const steps = run.plan[part === "denoiser" ? "body" : part].at(-1).total as number;
     const { minutes, seed, precision, recipe } = run;
     return [
-      part,
-      {
-        steps,
-        minutes,
-        seed,
-        from: run.from === "nothing" ? "nothing" : "an earlier base",
-        ...(part === "vae" ? {} : { precision, recipe }),
-      },
+      [
+        part,
+        {
+          steps,
+          minutes,
+          seed,
+          from: run.from === "nothing" ? "nothing" : "an earlier base",
+          ...(part === "denoiser" ? { precision, recipe } : {}),
+        },
+      ],
     ];
   }),
 );

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
+import { noGrad, scope } from "@make-your-anchor/torch";
 import { pretrain } from "./pretrain.ts";
 
 let folder: string;
@@ -17,10 +18,8 @@ const losses = (run: string) =>
     .split("\n")
     .map((l) => (JSON.parse(l) as { loss: number }).loss);
 
-test("the denoiser asks for the VAE it stands upon", async () => {
-  await expect(pretrain(join(folder, "empty"), { part: "denoiser", steps: 1 })).rejects.toThrow(
-    /vae: not there yet: run "anchor pretrain vae"/,
-  );
+test.each(["denoiser", "decoder"] as const)("the %s asks for the VAE it stands upon", async (part) => {
+  await expect(pretrain(join(folder, "empty"), { part, steps: 1 })).rejects.toThrow(/vae: not there yet: run "anchor pretrain vae"/);
 });
 
 test(
@@ -62,6 +61,20 @@ test(
     await expect(pretrain(broken, { part: "denoiser", steps: 1, people: 2, from: whole })).rejects.toThrow(
       /vae: expected the VAE of .*, got another/,
     );
+    // The decoder by itself: a whole base, whose latents are the same.
+    const sharper = join(folder, "sharper");
+    const decoder = await pretrain(sharper, { part: "decoder", steps: 3, people: 2, from: whole, firstPerson: 4 });
+    expect(decoder.steps).toBe(3);
+    using tuned = AutoencoderKL.fromPretrained(join(sharper, "vae"));
+    expect(tuned.config).toEqual(trained.config);
+    const before = trained.stateDict();
+    const changed = [...tuned.stateDict()].filter(
+      ([name, t]) => !scope(() => noGrad(() => t.sub(before.get(name)!).abs().max().item() === 0)),
+    );
+    expect(changed.length).toBeGreaterThan(10);
+    expect(changed.every(([name]) => /^(decoder|post_quant_conv)\./.test(name))).toBe(true);
+    const unet = (base: string) => readFileSync(join(base, "denoiser", "unet", "diffusion_pytorch_model.safetensors"));
+    expect(unet(sharper).equals(unet(whole))).toBe(true);
     using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));
     expect(encoder.config.hidden_size).toBe(96);
   },

@@ -2,7 +2,7 @@
  * Stage 1: the mini preset's base from made-up people, so that binding to one person starts from what is common to all. The result is a
  * folder with `vae/` and `denoiser/{unet,controlnet,image_encoder,scheduler}`, each as diffusers and transformers lay them out.
  */
-import { existsSync, rmSync } from "node:fs";
+import { cpSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AutoencoderKL, saveModel } from "@make-your-anchor/diffusion";
 import { baseFolder, startFromBase } from "../base.ts";
@@ -23,8 +23,8 @@ import { madeUp } from "./pool.ts";
 import { pretrainDenoiser, pretrainingRecipe } from "./denoiser.ts";
 import { pretrainVae } from "./vae.ts";
 
-/** `denoiser`: UNet, ControlNet and image encoder, of bodies and heads in one. */
-export type PretrainPart = "vae" | "denoiser";
+/** `denoiser`: UNet, ControlNet and image encoder, of bodies and heads in one; `decoder`: the VAE's, whose latents stay as a denoiser knows them. */
+export type PretrainPart = "vae" | "decoder" | "denoiser";
 
 export interface PretrainOptions extends WorkOptions, ComputeOptions {
   part: PretrainPart;
@@ -59,10 +59,10 @@ export interface PretrainResult {
 export type SharedSettings = Omit<LoopOptions, "stage" | "recipe" | "parameters" | "gradients">;
 
 /** Frames of a person; crops of the VAE's few are many. */
-const frames = { vae: 3, denoiser: 12 } as const;
+const frames = { vae: 3, decoder: 3, denoiser: 12 } as const;
 
 /**
- * Pre-trains a part; interrupted, the same call goes on where it stopped. The denoiser needs the VAE's folder.
+ * Pre-trains a part; interrupted, the same call goes on where it stopped. Denoiser and decoder need the VAE: of `from`, or in the folder.
  * @param folder made where it is not there
  * @throws {AnchorError} `NO_VAE`, `OTHER_VAE` where it is not the one that `from` knows, or `FINISHED` where the part was trained to its end
  */
@@ -76,17 +76,20 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
   const recipe = chooseRecipe({ ...presets.mini.training.recipe, ...pretrainingRecipe }, { batch: o.batch, lr: o.lr });
   const from = o.from === undefined ? undefined : baseFolder(o.from);
   const hasVae = existsSync(join(folder, "vae", "config.json"));
-  if (part === "denoiser" && from === undefined && !hasVae)
+  if (part !== "vae" && from === undefined && !hasVae)
     throw new AnchorError("NO_VAE", `${folder}/vae: not there yet: run "anchor pretrain vae" into this folder first`, { misuse: true });
   const { unet, controlnet, vae, encoder } = from === undefined ? startFromNothing(presets.mini.head.models!) : startFromBase(from);
   try {
     makeFolder(folder);
     // A denoiser that goes on keeps the VAE whose latents it knows.
     if (part === "denoiser" && !hasVae) saveModel(join(folder, "vae"), vae, modelConfig(vae));
+    // A better decoder is worth something to those alone who know its latents.
+    if (part === "decoder" && from !== undefined && !existsSync(join(folder, "denoiser")))
+      cpSync(join(from, "denoiser"), makeFolder(join(folder, "denoiser")), { recursive: true });
     const runFolder = join(folder, "runs", part);
     if (o.fresh) rmSync(runFolder, { recursive: true, force: true });
     const fixed: Plan = o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }];
-    const key = part === "vae" ? "vae" : "body";
+    const key = part === "denoiser" ? "body" : part;
     const run = TrainingRun.at(runFolder, {
       target: part,
       preset: "mini",
@@ -106,7 +109,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
       run,
       resume,
       phase: part,
-      plan: run.config.plan[key],
+      plan: (run.config.plan[key] ??= []),
       seconds: (run.config.minutes ?? 60) * 60,
       seed: run.config.seed,
       onPlanned: (plan) => {
@@ -119,7 +122,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     const work: PeopleWork = {
       size: presets.mini.resolution,
       frames: frames[part],
-      what: part === "vae" ? "pictures" : "all",
+      what: part === "denoiser" ? "all" : "pictures",
       headSize: presets.mini.head.resolution,
       conditionSize: presets.mini.head.conditionSize,
     };
@@ -131,14 +134,15 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     if (part === "vae") {
       await pretrainVae(vae, { loop, ...crowd, fromNothing: from === undefined });
       replaceWith(part, (fresh) => saveModel(fresh, vae, modelConfig(vae)));
+    } else if (part === "decoder") {
+      using own = hasVae ? AutoencoderKL.fromPretrained(join(folder, "vae"), { device }) : undefined;
+      if (own) requireSameVae(own);
+      const tuned = own ?? vae;
+      await pretrainVae(tuned, { loop, ...crowd, fromNothing: false, decoderOnly: true });
+      replaceWith("vae", (fresh) => saveModel(fresh, tuned, modelConfig(tuned)));
     } else {
       using base = AutoencoderKL.fromPretrained(join(folder, "vae"), { device });
-      if (from !== undefined && base.config.scaling_factor !== vae.config.scaling_factor)
-        throw new AnchorError(
-          "OTHER_VAE",
-          `${folder}/vae: expected the VAE of ${from}, whose latents that denoiser knows, got another: name an empty --out, or leave out --from`,
-          { misuse: true },
-        );
+      requireSameVae(base);
       const scheduler = await pretrainDenoiser({ unet, controlnet, vae: base, encoder }, { loop, precision, ...crowd });
       replaceWith(part, (fresh) => {
         saveModel(join(fresh, "unet"), unet, modelConfig(unet));
@@ -154,6 +158,14 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     for (const m of [unet, controlnet, vae, encoder]) m.dispose();
   }
 
+  function requireSameVae(own: AutoencoderKL): void {
+    if (from === undefined || own.config.scaling_factor === vae.config.scaling_factor) return;
+    throw new AnchorError(
+      "OTHER_VAE",
+      `${folder}/vae: expected the VAE of ${from}, whose latents that denoiser knows, got another: name an empty --out, or leave out --from`,
+      { misuse: true },
+    );
+  }
   function replaceWith(name: string, write: (fresh: string) => void): void {
     const fresh = join(folder, `${name}.new`);
     rmSync(fresh, { recursive: true, force: true });

@@ -101,6 +101,13 @@ function reconstructionLoss(reconstruction: Tensor, target: Tensor): Tensor {
   return loss;
 }
 
+/** What a decoder that draws well already learns by. */
+export const decoderLoss = (reconstruction: Tensor, target: Tensor): Tensor =>
+  reconstructionLoss(reconstruction, target).add(detailLoss(reconstruction, target));
+
+/** Whether a weight of the VAE belongs to its decoder. */
+export const ofDecoder = (name: string): boolean => /^vae\.(decoder|post_quant_conv)\./.test(name);
+
 /** `reconstructionLoss`, and the pull of the latents. */
 export const vaeLoss = (reconstruction: Tensor, target: Tensor, mean: Tensor, logvar: Tensor): Tensor =>
   reconstructionLoss(reconstruction, target).add(mean.square().mean().mul(pull)).add(logvar.sub(spread).square().mean().mul(pull));
@@ -154,7 +161,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
     });
     return cat(parts, 0).div(vae.config.scaling_factor);
   };
-  const trained = [...vae.namedParameters("vae.")].filter(([name]) => !o.decoderOnly || /^vae\.(decoder|post_quant_conv)\./.test(name));
+  const trained = [...vae.namedParameters("vae.")].filter(([name]) => !o.decoderOnly || ofDecoder(name));
   const own = o.processes.slice(count);
   const share = own.count / count;
   await trainLoop({
@@ -186,7 +193,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
           .narrow(0, own.from, own.count)
           .to(vae.device);
         const drawn = vae.decode(samplePosterior({ mean, logvar: fixedSpread(mean) }, noise));
-        if (o.decoderOnly || encoded === null) return reconstructionLoss(drawn, x).add(detailLoss(drawn, x));
+        if (o.decoderOnly || encoded === null) return decoderLoss(drawn, x);
         return vaeLoss(drawn, x, mean, encoded.logvar);
       }),
   });

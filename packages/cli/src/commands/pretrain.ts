@@ -7,7 +7,7 @@ import { run } from "../run.ts";
 export function addPretrain(program: Command): void {
   addRecipeFlags(addComputeFlags(program.command("pretrain <part>")))
     .description(
-      "stage 1, on many people: the mini preset's base (vae, then denoiser: body and head in one), on made-up people or --data; at full size body or head, on --data. Ctrl-C is safe, the same command goes on",
+      "stage 1, on many people: the mini preset's base (vae, then denoiser: body and head in one; decoder: the vae's, once more, by itself), on made-up people or --data; at full size body or head, on --data. Ctrl-C is safe, the same command goes on",
     )
     .option("--out <folder>", "where the models go", "base")
     .option("--minutes <m>", "about how long (default 60)", Number)
@@ -55,7 +55,9 @@ export function addPretrain(program: Command): void {
           };
           const finish = (result: { folder: string; steps: number; seconds: number }) => {
             if (c.json) return printJson(result);
-            print(`${result.folder}/${part}: pre-trained ${result.steps} steps in ${(result.seconds / 60).toFixed(1)} min`);
+            print(
+              `${result.folder}/${part === "decoder" ? "vae" : part}: pre-trained ${result.steps} steps in ${(result.seconds / 60).toFixed(1)} min`,
+            );
           };
           const recipe = recipeFrom(o);
           if (part === "body" || part === "head") {
@@ -64,11 +66,11 @@ export function addPretrain(program: Command): void {
             for (const reason of result.skipped.slice(0, 5)) print(`left out: ${reason}`);
             return finish(result);
           }
-          if (part !== "vae" && part !== "denoiser")
-            throw new AnchorError("OPTION", `pretrain ${part}: expected vae or denoiser (mini), body or head (full size)`, {
+          if (part !== "vae" && part !== "decoder" && part !== "denoiser")
+            throw new AnchorError("OPTION", `pretrain ${part}: expected vae, decoder or denoiser (mini), body or head (full size)`, {
               misuse: true,
             });
-          const given = Object.keys(recipe).filter((k) => part === "vae" || (k !== "batch" && k !== "lr"));
+          const given = Object.keys(recipe).filter((k) => part !== "denoiser" || (k !== "batch" && k !== "lr"));
           if (given.length > 0)
             throw new AnchorError(
               "OPTION",
