@@ -73,6 +73,9 @@ test(
     );
     expect(changed.length).toBeGreaterThan(10);
     expect(changed.every(([name]) => /^(decoder|post_quant_conv)\./.test(name))).toBe(true);
+    const once = weights(sharper);
+    await pretrain(sharper, { part: "decoder", steps: 3, people: 2, from: whole, firstPerson: 4, fresh: true });
+    expect(weights(sharper).equals(once)).toBe(true);
     const unet = (base: string) => readFileSync(join(base, "denoiser", "unet", "diffusion_pytorch_model.safetensors"));
     expect(unet(sharper).equals(unet(whole))).toBe(true);
     using encoder = CLIPVisionModel.fromPretrained(join(whole, "denoiser", "image_encoder"));

@@ -85,7 +85,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     if (part === "denoiser" && !hasVae) saveModel(join(folder, "vae"), vae, modelConfig(vae));
     // A better decoder is worth something to those alone who know its latents.
     if (part === "decoder" && from !== undefined && !existsSync(join(folder, "denoiser")))
-      cpSync(join(from, "denoiser"), makeFolder(join(folder, "denoiser")), { recursive: true });
+      replaceWith("denoiser", (fresh) => cpSync(join(from, "denoiser"), fresh, { recursive: true }));
     const runFolder = join(folder, "runs", part);
     if (o.fresh) rmSync(runFolder, { recursive: true, force: true });
     const fixed: Plan = o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }];
@@ -137,7 +137,8 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     } else if (part === "decoder") {
       using own = hasVae ? AutoencoderKL.fromPretrained(join(folder, "vae"), { device }) : undefined;
       if (own) requireSameVae(own);
-      const tuned = own ?? vae;
+      // Begun anew from a base it is that base's decoder, not what an earlier run made of it.
+      const tuned = from === undefined ? own! : vae;
       await pretrainVae(tuned, { loop, ...crowd, fromNothing: false, decoderOnly: true });
       replaceWith("vae", (fresh) => saveModel(fresh, tuned, modelConfig(tuned)));
     } else {

@@ -87,8 +87,7 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
       ? new Validation({ run, times: trials, poses, models, scheduler: scheduler.config, sampling: settings.sampling, prompts, draft })
       : undefined;
   const trained = adapter ? adapter.namedParameters() : [...unet.namedParameters("unet."), ...controlnet.namedParameters("controlnet.")];
-  const { share = 0, tunedShare = 0 } = samples.vae?.settings.finish ?? {};
-  const finish = config.from === "nothing" ? share : tunedShare;
+  const finish = samples.vae ? samples.vae.settings.finish[config.from === "nothing" ? "share" : "tunedShare"] : 0;
   const left = (share: number) => t.seconds * share - (performance.now() - asked.began) / 1000;
   // Latents of another VAE would mean nothing to these weights.
   const vaeState = () => ({ vae: vae.stateDict() });
