@@ -117,6 +117,8 @@ export async function pretrainDenoiser(
       people: people ?? 48,
       stay: 10,
       first,
+      onProgress: loop.onProgress,
+      signal: loop.signal,
       prepare,
       release: ({ body, head }) => {
         for (const s of head ? [body, head] : [body]) for (const x of [s.latents, s.mask, s.masked, s.look]) x.dispose();

@@ -1,6 +1,7 @@
 /** The people a pre-training step draws from: a changing few dozen of an endless stream. */
 import { PeopleStream } from "../people/stream.ts";
 import type { FilmedPerson, PeopleWork } from "../people/film.ts";
+import type { WorkOptions } from "../progress.ts";
 
 /** People without end, always in the same order. */
 export interface PeopleSource {
@@ -8,7 +9,7 @@ export interface PeopleSource {
   close(): Promise<void>;
 }
 
-export interface PoolOptions<Entry> {
+export interface PoolOptions<Entry> extends WorkOptions {
   /** @param first who comes first, counted from 0 */
   source: (first: number) => PeopleSource;
   /** People held at once. */
@@ -40,12 +41,16 @@ export class PeoplePool<Entry> {
     this.come = Math.floor(step / o.stay);
     this.stream = o.source((o.first ?? 0) + this.come);
   }
-  /** The people of a step; steps are asked for in order. */
+  /** The people of a step; steps are asked for in order. Until the first are all there it reports them, and stops when asked to. */
   async at(step: number): Promise<readonly Entry[]> {
-    const { people, stay, prepare, release } = this.o;
+    const { people, stay, prepare, release, signal, onProgress } = this.o;
     const until = Math.floor(step / stay) + people;
+    // The first people take minutes to draw, and no step is lost by stopping before they are all there.
+    const first = this.entries.length === 0;
     while (this.come < until) {
+      if (first) signal?.throwIfAborted();
       const entry = prepare(await this.stream.take());
+      if (first) onProgress?.({ stage: "drawing people to begin with", done: people - (until - this.come) + 1, total: people });
       const place = this.come % people;
       const old = this.entries[place];
       if (old !== undefined) release?.(old);

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
 import { noGrad, scope } from "@make-your-anchor/torch";
+import type { Progress } from "../progress.ts";
 import { pretrain } from "./pretrain.ts";
 
 let folder: string;
@@ -20,6 +21,18 @@ const losses = (run: string) =>
 
 test.each(["denoiser", "decoder"] as const)("the %s asks for the VAE it stands upon", async (part) => {
   await expect(pretrain(join(folder, "empty"), { part, steps: 1 })).rejects.toThrow(/vae: not there yet: run "anchor pretrain vae"/);
+});
+
+test("the first people are counted while they are drawn, and need not all be waited for", { timeout: 60_000 }, async () => {
+  const stop = new AbortController();
+  const seen: string[] = [];
+  const onProgress = ({ stage, done, total }: Progress) => {
+    seen.push(`${stage}: ${done}/${total}`);
+    if (done === 2) stop.abort();
+  };
+  const work = pretrain(join(folder, "stopped"), { part: "vae", steps: 1, people: 1000, signal: stop.signal, onProgress });
+  await expect(work).rejects.toThrow(/abort/i);
+  expect(seen).toEqual([1, 2].map((n) => `drawing people to begin with: ${n}/1000`));
 });
 
 test(

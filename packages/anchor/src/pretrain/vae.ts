@@ -50,7 +50,9 @@ export async function pretrainVae(
     if (!decoderOnly) return crops.find((c) => progress < c.until) ?? crops[1];
     return index % 3 === 2 ? decoded.heads : { side: work.size, count: decoded.whole };
   };
-  const pool = new PeoplePool<FilmedPerson>({ source, people: people ?? 64, stay: 8, first, prepare: (p) => p }, loop.resume?.step ?? 0);
+  const { onProgress, signal } = loop;
+  const held = { source, people: people ?? 64, stay: 8, first, prepare: (p: FilmedPerson) => p, onProgress, signal };
+  const pool = new PeoplePool<FilmedPerson>(held, loop.resume?.step ?? 0);
   if (fromNothing) noGrad(() => named.filter(([name]) => damped.names.test(name)).forEach(([, p]) => void p.value.mul_(damped.by)));
   try {
     await trainLoop({
