@@ -146,7 +146,8 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   } finally {
     await heads.close();
   }
-  const [ofTruth, ofMade, ofBody] = await describeFaces(bodyOnly ? [truth, made, bodyOnly] : [truth, made], boxes, size);
+  // Where nothing was painted, the body's own faces are those that were made.
+  const [ofTruth, ofMade, ofBody = ofMade] = await describeFaces(strength ? [truth, made, bodyOnly!] : [truth, made], boxes, size);
   using vae = loadVae(avatar, { device: chooseCompute(o, "rendering").device });
   const decoded: Planes[] = [];
   for (let i = 0; i < truth.length; i++) {

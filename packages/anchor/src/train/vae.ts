@@ -67,6 +67,24 @@ function motionMap(frames: PictureSet): Float32Array {
   return Float32Array.from(sum, (s, i) => Math.sqrt(Math.max(0, squares[i] / frames.length - (s / frames.length) ** 2)));
 }
 
+/** Corners of crops, and up to where of the last one's `upTo` a random number means each: by the motion inside, over a floor. */
+function likelyPlaces(frames: PictureSet, side: number, grid: number): { x: number; y: number; upTo: number }[] {
+  const { size } = frames;
+  if (side === size) return [{ x: 0, y: 0, upTo: 1 }];
+  const map = motionMap(frames);
+  const places: { x: number; y: number; upTo: number }[] = [];
+  let total = 0;
+  for (let y = 0; y + side <= size; y += grid) {
+    for (let x = 0; x + side <= size; x += grid) {
+      let m = 0;
+      for (let j = 0; j < side; j += 2) for (let i = 0; i < side; i += 2) m += map[(y + j) * size + x + i];
+      total += m / (side * side * 0.25) + 2;
+      places.push({ x, y, upTo: total });
+    }
+  }
+  return places;
+}
+
 /** The log-variance that training draws latents with, in a tensor's shape. */
 export const fixedSpread = (like: Tensor): Tensor => like.detach().mul(0).add(spread);
 
@@ -114,22 +132,12 @@ export const vaeLoss = (reconstruction: Tensor, target: Tensor, mean: Tensor, lo
 
 /** Trains the VAE, or its decoder. */
 export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSettings, o: VaeTraining): Promise<void> {
-  const map = motionMap(frames);
   const size = frames.size;
   const cropped = Math.min(cropSize, size);
   const side = o.decoderOnly ? size : cropped;
-  // Chance of a crop's place: motion inside it, over a floor.
   const grid = vae.factor;
-  const places: { x: number; y: number; upTo: number }[] = [];
-  let total = 0;
-  for (let y = 0; y + side <= size; y += grid) {
-    for (let x = 0; x + side <= size; x += grid) {
-      let m = 0;
-      for (let j = 0; j < side; j += 2) for (let i = 0; i < side; i += 2) m += map[(y + j) * size + x + i];
-      total += m / (side * side * 0.25) + 2;
-      places.push({ x, y, upTo: total });
-    }
-  }
+  const places = likelyPlaces(frames, side, grid);
+  const total = places[places.length - 1].upTo;
   const { sampled } = o;
   // A picture for each process at least.
   const count = Math.max(Math.round(t.batch * (cropped / side) ** 2), o.processes.count);
