@@ -50,7 +50,7 @@ export class PeoplePool<Entry> {
     while (this.come < until) {
       if (first) signal?.throwIfAborted();
       const entry = prepare(await this.stream.take());
-      if (first) onProgress?.({ stage: "drawing people to begin with", done: people - (until - this.come) + 1, total: people });
+      if (first) onProgress?.({ stage: "drawing people to begin with", done: this.come + people - until + 1, total: people });
       const place = this.come % people;
       const old = this.entries[place];
       if (old !== undefined) release?.(old);
