@@ -55,8 +55,9 @@ export interface VaeSettings {
   /** Crops of a step, 64²; of whole frames, which the decoder alone learns from, as many as have their pixels. */
   batch: number;
   lr: number;
-  /** The same where the decoder alone is trained. */
+  /** The same where the decoder alone is trained: one that started from nothing, and a base's. */
   decoderLr: number;
+  tunedDecoderLr: number;
   ema: number;
   /** Of the time, before UNet and ControlNet. */
   share: number;
@@ -89,6 +90,16 @@ const miniVae = { block_out_channels: [32, 48, 64], layers_per_block: 1, norm_nu
 const miniEncoder = { hidden_size: 96, intermediate_size: 192, num_hidden_layers: 2, num_attention_heads: 4 };
 const miniControlNet = { ...miniBlocks, in_channels: 8, conditioning_embedding_out_channels: [16, 32, 48] };
 const miniUp = { out_channels: 8, up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"] };
+const miniVaeTraining: VaeSettings = {
+  batch: 8,
+  lr: 1.5e-3,
+  ema: 0.995,
+  share: 0.2,
+  decoderShare: 0.05,
+  decoderLr: 4e-3,
+  tunedDecoderLr: 8e-3,
+  finish: { share: 0.15, tunedShare: 0.35, sampled: 0.7, framesPerMinute: 10, frames: 240 },
+};
 const miniTraining: Training = {
   recipe: {
     batch: 8,
@@ -109,15 +120,7 @@ const miniTraining: Training = {
   },
   tuningLr: 2.5e-3,
   adapterLr: 2e-3,
-  vae: {
-    batch: 8,
-    lr: 1.5e-3,
-    ema: 0.995,
-    share: 0.2,
-    decoderShare: 0.05,
-    decoderLr: 4e-3,
-    finish: { share: 0.15, tunedShare: 0.35, sampled: 0.7, framesPerMinute: 10, frames: 240 },
-  },
+  vae: miniVaeTraining,
 };
 
 // The original's; one sample at a time, so that a step fits into a machine's memory.
@@ -158,8 +161,13 @@ export const presets: Record<PresetName, Preset> = {
         imageEncoder: miniEncoder,
       },
       sampling: { steps: 1, guidanceScale: 1, controlnetConditioningScale: 1, windowSize: 16, windowOverlap: 4, seed: 42 },
-      // Surroundings are not shown.
-      training: { ...miniTraining, recipe: { ...miniTraining.recipe, background: 0.2 } },
+      training: {
+        ...miniTraining,
+        // Surroundings are not shown.
+        recipe: { ...miniTraining.recipe, background: 0.2 },
+        // A body's rate was not tried on heads.
+        vae: { ...miniVaeTraining, tunedDecoderLr: miniVaeTraining.decoderLr },
+      },
     },
     training: miniTraining,
   },
