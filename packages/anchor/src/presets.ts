@@ -55,8 +55,9 @@ export interface VaeSettings {
   /** Crops of a step, 64²; of whole frames, which the decoder alone learns from, as many as have their pixels. */
   batch: number;
   lr: number;
-  /** The same where the decoder alone is trained: one that started from nothing, and a base's. */
+  /** The same where the decoder alone is trained. */
   decoderLr: number;
+  /** The same where it is a base's; one that started from nothing may collapse at it. */
   tunedDecoderLr: number;
   ema: number;
   /** Of the time, before UNet and ControlNet. */

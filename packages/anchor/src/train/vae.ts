@@ -177,7 +177,7 @@ export async function trainVae(vae: AutoencoderKL, frames: PictureSet, t: VaeSet
     phase: sampled ? "decoder" : "vae",
     recipe: {
       accumulate: 1,
-      lr: !o.decoderOnly ? t.lr : o.run.config.from === "nothing" ? t.decoderLr : t.tunedDecoderLr,
+      lr: o.decoderOnly ? (o.run.config.from === "nothing" ? t.decoderLr : t.tunedDecoderLr) : t.lr,
       weightDecay: 0,
       schedule: "cosine",
       warmup: 50,
