@@ -52,7 +52,7 @@ const hand = (wrist: number, thumb: number, first: number, tips: number) => [
 ];
 const leftHand = hand(20, 37, 25, 66);
 const rightHand = hand(21, 52, 40, 71);
-/** The hand detector puts the wrist into the palm: it counts little. */
+/** Where a wrist ends, detectors and the mesh do not quite agree: it counts little. */
 const handWeight = (i: number) => (i === 0 ? 0.2 : 1);
 
 export const modelPoints: readonly ModelPoint[] = [

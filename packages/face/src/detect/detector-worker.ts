@@ -4,6 +4,8 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parentPort } from "node:worker_threads";
+import type { RgbImage } from "@make-your-anchor/media";
+import { cutHand, handCrop, placeIn } from "./hand-crop.ts";
 import {
   meshToInner,
   cocoNames,
@@ -81,6 +83,31 @@ const engine = new Human({
 });
 const tf = require(require.resolve("@tensorflow/tfjs-core", { paths: [dirname(join(human, "package.json"))] }));
 let ready: Promise<unknown> | undefined;
+
+/** Side of what the hands' landmark model looks at, pixels. */
+const handSide = 224;
+/** Looks at a hand after Human's own: the first of them stands upright, the second is cut by what that one saw. */
+const furtherLooks = 2;
+/** How sure the model must be that it sees a hand. */
+const surely = 0.5;
+interface Found {
+  dataSync(): Float32Array;
+  dispose(): void;
+}
+let handModel: Promise<{ execute(input: unknown, outputs: string[]): [Found, Found] }> | undefined;
+
+/** A hand's 21 points, looked for in an upright crop around the ones there are; null where the model sees no hand in it. */
+async function lookAgain(image: RgbImage, points: readonly (readonly [number, number, number])[]): Promise<[number, number][] | null> {
+  handModel ??= engine.tf.loadGraphModel(pathToFileURL(join(human, "models/handlandmark-lite.json")).href) as NonNullable<typeof handModel>;
+  const model = await handModel;
+  const crop = handCrop(points.map(([x, y]) => [x, y] as const));
+  const input = tf.tensor(cutHand(image, crop, handSide), [1, handSide, handSide, 3], "float32");
+  const outputs = model.execute(input, ["Identity_1", "Identity"]);
+  const [[sure], found] = outputs.map((t) => t.dataSync());
+  for (const t of [input, ...outputs]) t.dispose();
+  if (!(sure >= surely)) return null;
+  return points.map((_, k) => placeIn(crop, found[3 * k] / handSide, found[3 * k + 1] / handSide));
+}
 
 const distance = (a: Point, b: Point) => Math.hypot(a.x - b.x, a.y - b.y);
 
@@ -163,6 +190,13 @@ async function look({ id, describe, width, height, data }: Request): Promise<voi
     const input = tf.tensor(data, [1, height, width, 3], "float32");
     const result = (await engine.detect(input, { face: { description: { enabled: describe } } })) as HumanResult;
     tf.dispose(input);
+    for (const hand of result.hand) {
+      for (let look = 0; look < furtherLooks && hand.keypoints.length === 21; look++) {
+        const again = await lookAgain({ width, height, data }, hand.keypoints);
+        if (again === null) break;
+        hand.keypoints = again.map(([x, y]) => [x, y, 0]);
+      }
+    }
     const detection = assemble(result);
     // Human keeps these objects, and a point that moved by less than 0.005 of the picture since the picture before stays where it was. Which
     // picture a thread saw before is chance, and a body at rest is no reason to be a pixel or two off.
