@@ -24,15 +24,16 @@ test("what is seen in a picture does not depend on the picture before it", { tim
   expect(await last(first, second, third)).toEqual(alone);
 });
 
-// Of people whose hands lie turned: as Human alone looks at them, their fingertips are missed by a quarter of the hand and by a fifth.
+// Of people whose hands lie turned: as Human alone looks at them, their fingertips are missed by more than a quarter of the hand.
 test.each([
-  { seed: 3, frame: 4, side: "rightHand", wrist: 21, tips: 71 },
-  { seed: 19, frame: 1, side: "leftHand", wrist: 20, tips: 66 },
+  { seed: 3, frame: 1, side: "rightHand", wrist: 21, tips: 71 },
+  { seed: 23, frame: 1, side: "rightHand", wrist: 21, tips: 71 },
 ] as const)(
   "fingertips are found where they are ($side of person $seed)",
   { timeout: 120_000 },
   async ({ seed, frame, side, wrist, tips }) => {
     using person = new Person(seed, observedSize, 6, 0.7);
+    for (const hand of [person.motion.leftHandPose, person.motion.rightHandPose]) hand.fill(0); // open
     using poser = new Poser(bodyModel("mannequin"));
     const { joints } = poser.pose(person.motion, frame);
     const { focal, cx, cy, transl } = person.camera;

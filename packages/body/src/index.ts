@@ -21,6 +21,7 @@ export {
 } from "./model/body-model.ts";
 export { mannequin, mannequinSurface } from "./mannequin/mannequin.ts";
 export { expressionNames, shapeNames } from "./mannequin/spaces.ts";
+export { ambientOcclusion } from "./raster/occlusion.ts";
 export { surfaceColours, surfaceShader } from "./raster/surface.ts";
 export { Rasteriser, vertexNormals, type Camera, type Picture, type RasterOptions, type Shader } from "./raster/rasterise.ts";
 export { shade, skyMaterial, toByte, type Material } from "./raster/shading.ts";

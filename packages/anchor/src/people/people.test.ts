@@ -61,6 +61,31 @@ describe("made-up people", () => {
       expect(some).toBe(true);
   });
 
+  test("hands take forms: fingers straight or bent, side by side or spread, each hand by itself", () => {
+    const bends: number[] = [];
+    const spreads: number[] = [];
+    let [apart, poses] = [0, 0];
+    for (let k = 0; k < 40; k++) {
+      using p = new Person(trainingSeed(k), 16, 6, 0.7);
+      for (let f = 0; f < 6; f++) {
+        const [left, right] = [p.motion.leftHandPose, p.motion.rightHandPose].map((h) => h.subarray(f * 45, f * 45 + 36));
+        // A left finger bends about −z, a right one about z.
+        bends.push(-(left[2] + left[5]), right[2] + right[5]);
+        // Between the first finger and the ring finger, at the knuckles.
+        spreads.push(left[1] - left[28], right[28] - right[1]);
+        apart += Math.abs(left[5] + right[5]) > 0.3 ? 1 : 0;
+        poses++;
+        expect(Math.max(...left.map(Math.abs), ...right.map(Math.abs))).toBeLessThan(2.3);
+      }
+    }
+    const share = (of: number[], yes: (x: number) => boolean) => of.filter(yes).length / of.length;
+    expect(share(bends, (x) => x < 0.3)).toBeGreaterThan(0.1);
+    expect(share(bends, (x) => x > 1)).toBeGreaterThan(0.15);
+    expect(share(spreads, (x) => x > 0.2)).toBeGreaterThan(0.15);
+    expect(share(spreads, (x) => x < 0.1)).toBeGreaterThan(0.15);
+    expect(apart / poses).toBeGreaterThan(0.15);
+  });
+
   test("a stream gives the same people in the same order, from wherever it begins; nobody who is measured is trained on", async () => {
     const stream = new PeopleStream(work, 0, { ahead: 2, workers: 2 });
     const later = new PeopleStream(work, 2, { ahead: 1 });

@@ -1,5 +1,6 @@
 /** How a made-up person moves: speech-like motion in a manner of their own. Fits of real people find more than speech has, so they get it too. */
-import { jointIndex, type Motion } from "@make-your-anchor/body";
+import type { Motion } from "@make-your-anchor/body";
+import { mannerOfHands } from "./hands.ts";
 import { uniform, wander, type Dice } from "./random.ts";
 import { gestures, speechMotion, type ArmPose } from "./speech-motion.ts";
 
@@ -66,29 +67,5 @@ function mannerOfFace(d: Dice, m: Motion, fps: number): void {
     });
     m.jawPose[3 * f] *= jaw;
     for (const eye of [m.leyePose, m.reyePose]) for (let k = 0; k < 2; k++) eye[3 * f + k] = eye[3 * f + k] * gaze + looks[k];
-  }
-}
-
-/** Hands turn at the wrist, and fingers bend each for itself: radians. */
-function mannerOfHands(d: Dice, m: Motion, fps: number): void {
-  const random = uniform(d.seed());
-  const [turns, bends, spreads] = [d.range(0.1, 0.6), d.range(0.1, 0.45), d.range(0.02, 0.15)];
-  const some = (n: number) => Array.from({ length: n }, () => wander(random, 0.7 + random()));
-  for (const [side, hand] of [
-    ["left", m.leftHandPose],
-    ["right", m.rightHandPose],
-  ] as const) {
-    const [wrist, own] = [some(3), some(45)];
-    const at = (jointIndex(`${side}_wrist`) - 1) * 3;
-    for (let f = 0; f < m.frames; f++) {
-      const t = f / fps;
-      wrist.forEach((w, k) => (m.bodyPose[f * 63 + at + k] += (k === 0 ? 1.5 : 0.8) * turns * w(t)));
-      // Three joints a finger, the thumb last. Fingers bend about z, and spread about y at the knuckle; a thumb turns about everything.
-      own.forEach((w, k) => {
-        const [finger, joint, axis] = [Math.floor(k / 9), Math.floor(k / 3) % 3, k % 3];
-        const much = finger === 4 ? bends * 0.8 : axis === 2 ? bends * (joint === 0 ? 1.2 : 0.7) : axis === 1 && joint === 0 ? spreads : 0;
-        hand[f * 45 + k] += much * w(t);
-      });
-    }
   }
 }

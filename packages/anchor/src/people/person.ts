@@ -1,5 +1,5 @@
 /** Made-up people before a camera: pictures and the mesh renders that go with them, by seed. Ours alone, no outside pictures. */
-import { Poser, Rasteriser, toByte, type Motion, type MotionCamera } from "@make-your-anchor/body";
+import { ambientOcclusion, Poser, Rasteriser, toByte, type Motion, type MotionCamera } from "@make-your-anchor/body";
 import { gaussianBlur, resizePil, type RgbImage } from "@make-your-anchor/media";
 import { ConditionRenderer } from "../conditions.ts";
 import { presets } from "../presets.ts";
@@ -75,6 +75,8 @@ export class Person {
   private readonly light: Light;
   private readonly film: Film;
   private readonly folds: readonly number[];
+  /** Metres around a point that are looked at, and how dark it is where all of that shuts it in. */
+  private readonly shadows: readonly { radius: number; strength: number }[];
   private readonly background: RgbImage;
   private readonly foreground: Uint8Array | null;
   private readonly poser: Poser;
@@ -100,6 +102,11 @@ export class Person {
     this.background = randomBackdrop(d, large, toByte);
     this.foreground = randomForeground(d, large, toByte);
     this.camera = randomCamera(d, size);
+    const depth = d.range(0.5, 3);
+    this.shadows = [
+      { radius: 0.015, strength: depth },
+      { radius: 0.06, strength: depth * d.range(0.2, 0.7) },
+    ];
     this.motion = perform(d, frames, fps, this.look.betas);
     this.motion.camera = this.camera;
     this.poser = new Poser(this.dressed.data);
@@ -122,9 +129,22 @@ export class Person {
       background: this.background.data,
       shader: personShader(this.dressed, this.light, this.look.top.foldFrequency, this.folds),
     });
+    this.shadow(image, large);
     const over = this.foreground;
     if (over) for (let i = 0; i < over.length; i += 4) if (over[i + 3] > 0) image.data.set(over.subarray(i, i + 3), (i / 4) * 3);
     return develop(resizePil(image, this.size, this.size, "bilinear"), this.film);
+  }
+
+  /** Darkens what is shut in: little light falls between fingers and beside an arm. */
+  private shadow({ data }: RgbImage, camera: MotionCamera): void {
+    const nearest = this.raster.nearest();
+    for (const { radius, strength } of this.shadows) {
+      ambientOcclusion(nearest, camera, radius).forEach((shut, p) => {
+        if (shut === 0) return;
+        const k = Math.exp((-strength * shut) / 2.2); // of bytes, not of light
+        for (let c = 0; c < 3; c++) data[3 * p + c] = Math.round(k * data[3 * p + c]);
+      });
+    }
   }
 
   /** The mesh render that goes with it, `size` pixels a side, in the style of the preset that is trained on made-up people. */

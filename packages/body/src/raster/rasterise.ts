@@ -95,6 +95,14 @@ export class Rasteriser {
     return { width, height, data };
   }
 
+  /** Of the last picture: 1/z of the nearest that is seen at every pixel, 0 for nothing. `[height, width]` */
+  nearest(): Float32Array {
+    const { depth } = this;
+    return Float32Array.from({ length: depth.length / 4 }, (_, p) =>
+      Math.max(depth[4 * p], depth[4 * p + 1], depth[4 * p + 2], depth[4 * p + 3]),
+    );
+  }
+
   /**
    * How much is seen of every vertex: 0 of one that is behind others, outside the picture or turned away, else its share of the area around it as
    * the camera sees it, square pixels.
