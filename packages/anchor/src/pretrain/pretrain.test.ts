@@ -40,21 +40,21 @@ test(
   { timeout: 300_000 },
   async () => {
     const whole = join(folder, "whole");
-    const vae = await pretrain(whole, { part: "vae", steps: 20, people: 4 });
-    expect(vae.steps).toBe(20);
+    const vae = await pretrain(whole, { part: "vae", steps: 40, people: 4 });
+    expect(vae.steps).toBe(40);
     const curve = losses(join(whole, "runs", "vae"));
     expect(curve.at(-1)!).toBeLessThan(0.95 * curve[0]);
 
     const broken = join(folder, "broken");
     const stop = new AbortController();
     await expect(
-      pretrain(broken, { part: "vae", steps: 20, people: 4, signal: stop.signal, onProgress: (p) => void (p.done === 8 && stop.abort()) }),
+      pretrain(broken, { part: "vae", steps: 40, people: 4, signal: stop.signal, onProgress: (p) => void (p.done === 8 && stop.abort()) }),
     ).rejects.toThrow();
-    await pretrain(broken, { part: "vae", steps: 20, people: 4 });
+    await pretrain(broken, { part: "vae", steps: 40, people: 4 });
     const weights = (base: string) => readFileSync(join(base, "vae", "diffusion_pytorch_model.safetensors"));
     expect(weights(broken).equals(weights(whole))).toBe(true);
     expect(losses(join(broken, "runs", "vae"))).toEqual(curve);
-    await expect(pretrain(broken, { part: "vae", steps: 20, people: 4 })).rejects.toThrow(
+    await expect(pretrain(broken, { part: "vae", steps: 40, people: 4 })).rejects.toThrow(
       /finished: train it again from the start with --fresh/,
     );
 
