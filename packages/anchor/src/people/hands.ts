@@ -1,10 +1,10 @@
 /** How a made-up person's hands are held: forms they change between, fingers that bend each for itself, wrists that turn. Radians. */
 import { jointIndex, type Motion } from "@make-your-anchor/body";
-import { uniform, wander, type Dice } from "./random.ts";
+import { eased, uniform, wander, type Dice } from "./random.ts";
 
 /** Fingers as the skeleton has them; each has three joints, and after them comes the thumb. */
 const fingers = ["index", "middle", "pinky", "ring"] as const;
-/** Half of what lies between neighbours at rest, towards the middle finger. */
+/** Turn of a left hand's finger about y at the knuckle that brings it beside the next one on the middle finger's side; at rest all are spread. */
 const closing = { index: 0.14, middle: 0, pinky: -0.3, ring: -0.14 } as const;
 const thumb = 4;
 
@@ -32,7 +32,7 @@ const alike = (a: number, b: number, c: number, closed: number, thumbBend: numbe
     thumbBend,
   );
 
-/** What speakers' hands do: relaxed, flat, half closed, a fist, pointing, thumb and forefinger together, fingertips bent. */
+/** What speakers' hands do: relaxed, more so, flat, open, half closed, a fist, pointing, thumb and forefinger together, fingertips bent. */
 const forms: readonly Form[] = [
   alike(0.25, 0.45, 0.25, 0.5, 0.1),
   alike(0.4, 0.7, 0.35, 0.8, 0.2),
@@ -75,7 +75,7 @@ export function mannerOfHands(d: Dice, m: Motion, fps: number): void {
         const i = Math.floor(place);
         // Held for a while, then changed to the next.
         const x = Math.min(1, Math.max(0, (place - i - 0.4) / 0.6));
-        hold(pose, shown[i], shown[i + 1], x * x * (3 - 2 * x), sign);
+        hold(pose, shown[i], shown[i + 1], eased(x), sign);
       }
       // Fingers bend about z, and spread about y at the knuckle; a thumb turns about everything.
       each.forEach((w, k) => {

@@ -43,6 +43,9 @@ export class Dice {
   }
 }
 
+/** From 0 to 1 without a jolt at either end. */
+export const eased = (x: number): number => x * x * (3 - 2 * x);
+
 /** Smooth random walk between key values, one about every `period` seconds; −1..1. Asked for any time, in any order. */
 export function wander(random: () => number, period: number): (t: number) => number {
   const keys: number[] = [];
@@ -50,7 +53,7 @@ export function wander(random: () => number, period: number): (t: number) => num
     const i = Math.floor(t / period);
     while (keys.length <= i + 1) keys.push(random() * 2 - 1);
     const x = t / period - i;
-    const s = x * x * (3 - 2 * x);
+    const s = eased(x);
     return keys[i] * (1 - s) + keys[i + 1] * s;
   };
 }

@@ -1,6 +1,6 @@
 /** A made-up speaker's motion: gestures, nods, blinks and a mouth that moves in syllables. Seeded; ours alone. */
 import { emptyMotion, jointIndex, type Motion } from "@make-your-anchor/body";
-import { uniform, wander } from "./random.ts";
+import { eased, uniform, wander } from "./random.ts";
 
 export interface ArmPose {
   shoulder: readonly [number, number, number];
@@ -68,7 +68,7 @@ export function speechMotion(seconds: number, fps: number, seed: number, reperto
       );
       const [a, b] = [keys[k], keys[Math.min(keys.length - 1, k + 1)]];
       const x = b.at > a.at ? (t - a.at) / (b.at - a.at) : 1;
-      const s = x * x * (3 - 2 * x);
+      const s = eased(x);
       const between = (p: readonly number[], q: readonly number[], i: number) => p[i] * (1 - s) + q[i] * s + 0.05 * shake[i](t);
       const sign = side === 0 ? 1 : -1;
       const name = side === 0 ? "left" : "right";
