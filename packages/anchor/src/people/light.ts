@@ -56,15 +56,12 @@ export function personShader(dressed: Dressed, light: Light, foldFrequency: numb
       nz /= n;
     }
     const up = 0.5 + 0.5 * ny;
-    // The chin shades the neck, the arms the sides.
-    const under = place[1] < 0.21 && place[1] > 0.12 && Math.abs(place[0]) < 0.07 ? 0.72 : 1;
     const facing = Math.max(0, nx * vx + ny * vy + nz * vz);
     const edge = (1 - facing) ** 3;
-    for (let c = 0; c < 3; c++)
-      out[c] = colour[c] * under * (light.ground[c] + (light.sky[c] - light.ground[c]) * up) + light.rim[c] * edge;
+    for (let c = 0; c < 3; c++) out[c] = colour[c] * (light.ground[c] + (light.sky[c] - light.ground[c]) * up) + light.rim[c] * edge;
     for (const { towards, colour: lamp, wrap } of lamps) {
       const cos = nx * towards[0] + ny * towards[1] + nz * towards[2];
-      const lit = (Math.max(0, cos + wrap) / (1 + wrap)) * under;
+      const lit = Math.max(0, cos + wrap) / (1 + wrap);
       if (lit <= 0) continue;
       let shine = 0;
       if (gloss > 0) {

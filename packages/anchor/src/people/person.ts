@@ -138,13 +138,14 @@ export class Person {
   /** Darkens what is shut in: little light falls between fingers and beside an arm. */
   private shadow({ data }: RgbImage, camera: MotionCamera): void {
     const nearest = this.raster.nearest();
-    for (const { radius, strength } of this.shadows) {
-      ambientOcclusion(nearest, camera, radius).forEach((shut, p) => {
-        if (shut === 0) return;
-        const k = Math.exp((-strength * shut) / 2.2); // of bytes, not of light
-        for (let c = 0; c < 3; c++) data[3 * p + c] = Math.round(k * data[3 * p + c]);
-      });
-    }
+    const depth = new Float32Array(nearest.length);
+    for (const { radius, strength } of this.shadows)
+      ambientOcclusion(nearest, camera, radius).forEach((shut, p) => (depth[p] += strength * shut));
+    depth.forEach((x, p) => {
+      if (x === 0) return;
+      const k = Math.exp(-x / 2.2); // of bytes, not of light
+      for (let c = 0; c < 3; c++) data[3 * p + c] = Math.round(k * data[3 * p + c]);
+    });
   }
 
   /** The mesh render that goes with it, `size` pixels a side, in the style of the preset that is trained on made-up people. */

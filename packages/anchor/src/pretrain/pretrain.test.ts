@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
 import { noGrad, scope } from "@make-your-anchor/torch";
 import type { Progress } from "../progress.ts";
+import type { Recipe } from "../train/recipe.ts";
 import { pretrain } from "./pretrain.ts";
 
 let folder: string;
@@ -21,6 +22,14 @@ const losses = (run: string) =>
 
 test.each(["denoiser", "decoder"] as const)("the %s asks for the VAE it stands upon", async (part) => {
   await expect(pretrain(join(folder, "empty"), { part, steps: 1 })).rejects.toThrow(/vae: not there yet: run "anchor pretrain vae"/);
+});
+
+test.each([
+  { options: { batch: 0 }, says: /batch/ },
+  { options: { lr: 2 }, says: /lr/ },
+])("$options is refused before anything is drawn", async ({ options, says }) => {
+  await expect(pretrain(join(folder, "refused"), { part: "denoiser", from: "base", steps: 1, ...options })).rejects.toThrow(says);
+  expect(existsSync(join(folder, "refused"))).toBe(false);
 });
 
 test("the first people are counted while they are drawn, and need not all be waited for", { timeout: 60_000 }, async () => {
@@ -68,7 +77,9 @@ test(
     }
     // It goes on from there, with the same VAE and other people.
     const further = join(folder, "further");
-    await pretrain(further, { part: "denoiser", steps: 1, people: 2, from: whole, firstPerson: 4 });
+    await pretrain(further, { part: "denoiser", steps: 1, people: 2, from: whole, firstPerson: 4, batch: 3, lr: 1e-4 });
+    const { recipe } = JSON.parse(readFileSync(join(further, "runs", "denoiser", "config.json"), "utf8")) as { recipe: Recipe };
+    expect(recipe).toMatchObject({ batch: 3, lr: 1e-4, dropAppearance: 0.1 });
     expect(weights(further).equals(weights(whole))).toBe(true);
     await pretrain(broken, { part: "vae", steps: 1, people: 4, fresh: true });
     await expect(pretrain(broken, { part: "denoiser", steps: 1, people: 2, from: whole })).rejects.toThrow(

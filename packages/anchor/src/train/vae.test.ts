@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { full, Generator, liveTensors, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
@@ -27,13 +27,13 @@ const pictures = new PictureSet(
   ),
 );
 
-async function tune(sampled: SampledLatents | undefined, finish: Partial<VaeSettings["finish"]>, steps = 3) {
+async function tune(sampled: SampledLatents | undefined, finish: Partial<VaeSettings["finish"]>, steps = 3, from = "base") {
   const run = TrainingRun.at(mkdtempSync(join(folder, "run-")), {
     target: "body",
     preset: "mini",
     plan: { vae: [], body: [], decoder: [{ step: 0, total: steps }] },
     minutes: null,
-    from: "base",
+    from,
     recipe: referenceRecipe,
     precision: "float32",
     rank: null,
@@ -68,8 +68,10 @@ async function tune(sampled: SampledLatents | undefined, finish: Partial<VaeSett
     },
   );
   const after = state();
+  const rows = readFileSync(join(run.folder, "metrics.jsonl"), "utf8").trim().split("\n");
   return {
     losses,
+    rates: rows.map((row) => (JSON.parse(row) as { lr: number }).lr),
     changed: [...before].filter(([name, values]) => values.some((v, i) => v !== after.get(name)![i])).map(([name]) => name),
   };
 }
@@ -98,4 +100,15 @@ test("what it learns is to draw the frames that were sampled", async () => {
   using flat = latents(0.5);
   const { losses } = await tune({ places: [0, 2], encoded: flat, ways: [flat] }, {}, 40);
   expect(losses.at(-1)!).toBeLessThan(0.8 * losses[0]);
+});
+
+test("a decoder from a base learns at a rate of its own", async () => {
+  using flat = latents(0.5);
+  const sampled = { places: [0], encoded: flat, ways: [flat] };
+  const tuned = await tune(sampled, {});
+  const fresh = await tune(sampled, {}, 3, "nothing");
+  expect(tuned.rates.length).toBeGreaterThan(0);
+  const ratio = settings.tunedDecoderLr / settings.decoderLr;
+  expect(ratio).not.toBe(1);
+  tuned.rates.forEach((rate, i) => expect(rate / fresh.rates[i]).toBeCloseTo(ratio));
 });
