@@ -1,6 +1,6 @@
 /** Sampling an avatar's frames from condition pictures. */
 import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, sampleBody, type SamplerName } from "@make-your-anchor/diffusion";
+import { createSampler, sampleBody, startOf, type SamplerName } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import type { View } from "./background.ts";
@@ -56,8 +56,9 @@ export async function* generateFrames(
     const size = avatar.info.resolution;
     const latent = size / models.vae.factor;
     using g = new Generator(o.seed ?? s.seed);
-    const noise = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
     const sampler = createSampler(o.sampler ?? "ddim", models.scheduler, o.steps ?? s.steps, { eta: o.eta });
+    const drawn = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
+    const noise = own(startOf(sampler, models.scheduler, drawn));
     // One draw a step, for all frames: what frames do not share would flicker.
     const stepNoise = sampler.noisy
       ? sampler.timesteps.map(() => own(g.randn([1, models.vae.config.latent_channels, latent, latent])))

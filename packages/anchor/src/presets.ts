@@ -113,6 +113,8 @@ const miniTraining: Training = {
     maxGradNorm: 1,
     clip: "all",
     timesteps: "stratified",
+    noiseless: 0.8,
+    dropout: 0.1,
     minSnr: 0,
     noiseOffset: 0,
     dropAppearance: 0,

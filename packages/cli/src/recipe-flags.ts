@@ -14,6 +14,8 @@ const flags: readonly (readonly [string, string, keyof RecipeOptions])[] = [
   ["--max-grad-norm <n>", "largest joint norm of the gradients", "maxGradNorm"],
   ["--clip <whose>", 'whose gradients are clipped: "all", or "controlnet" as in the original', "clip"],
   ["--timesteps <how>", '"uniform", or "stratified", leaning to noise', "timesteps"],
+  ["--noiseless <share>", "of samples, trained as one sampling step begins: at the last timestep, from zero", "noiseless"],
+  ["--dropout <share>", "of a residual block's values, left out", "dropout"],
   ["--min-snr <gamma>", "min-SNR weighting; 5 is usual, 0 none", "minSnr"],
   ["--noise-offset <share>", "0.1 is usual, 0 none", "noiseOffset"],
   ["--drop-appearance <share>", "of samples, so that guidance knows its other branch", "dropAppearance"],

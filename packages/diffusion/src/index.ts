@@ -3,6 +3,7 @@ export { ConfigError, readConfig, saveModel } from "./weights/config.ts";
 export { loadWeights, openWeightsFile, openWeightsFolder, type WeightsSource } from "./weights/source.ts";
 export { timestepFeatures } from "./models/embeddings.ts";
 export { UNet2DConditionModel, UNet3DConditionModel, unetDefaults, type Residuals, type UNetConfig } from "./models/unet-2d-condition.ts";
+export { Dropout } from "./models/dropout.ts";
 export { ControlNetModel, type ControlNetConfig } from "./models/controlnet.ts";
 export { AutoencoderKL, autoencoderDefaults, samplePosterior, type AutoencoderKLConfig, type Posterior } from "./models/autoencoder-kl.ts";
 export {
@@ -23,6 +24,7 @@ export {
   DDPMSampler,
   DPMSolverMultistepSampler,
   samplerNames,
+  startOf,
   type SamplerName,
 } from "./schedulers/sampler.ts";
 export type { Sampler, SamplerState } from "./schedulers/run.ts";

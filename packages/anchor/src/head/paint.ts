@@ -1,6 +1,6 @@
 /** The head stage: faces of finished body frames painted anew, window by window, and pasted back. */
 import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, overlapWindows, sampleBody } from "@make-your-anchor/diffusion";
+import { createSampler, overlapWindows, sampleBody, startOf } from "@make-your-anchor/diffusion";
 import { FaceTrack, pasteBack, type FaceSight, type FaceState, type TrackedFace } from "@make-your-anchor/face";
 import { blankImage, bytesRounded, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
@@ -87,9 +87,10 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
     const { vae, draft, paints } = models;
     const latent = size / vae.factor;
     using g = new Generator(o.seed ?? s.seed);
-    const noise = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
-    owned.push(noise);
     const sampler = createSampler("ddim", models.scheduler, o.steps ?? s.steps);
+    const drawn = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
+    const noise = keep(startOf(sampler, models.scheduler, drawn));
+    owned.push(drawn, noise);
     const [windowSize, windowOverlap] = alone(o.temporal) ? [1, 0] : [s.windowSize, s.windowOverlap];
     const painted = sampleBody(models, {
       frames: o.frames,

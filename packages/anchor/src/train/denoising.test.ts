@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { backward, fromData, Generator, keep, scope, zeros, Parameter, type Tensor } from "@make-your-anchor/torch";
+import { backward, fromData, Generator, keep, scope, segment, zeros, Parameter, type Tensor } from "@make-your-anchor/torch";
 import { DDPMScheduler, type BodyBatch } from "@make-your-anchor/diffusion";
 import { denoisingGradients, type DenoisingTask } from "./denoising.ts";
 import type { Batch } from "./loop.ts";
@@ -111,6 +111,42 @@ describe("a batch's gradients", () => {
       const snr = alphasCumprod[t] / (1 - alphasCumprod[t]);
       expect(weights![b]).toBeCloseTo(Math.min(snr, 5) / snr, 5);
     });
+  });
+
+  test("a share of the samples is what one sampling step starts from; data are told what was drawn", async () => {
+    const scheduler = new DDPMScheduler({ rescale_betas_zero_snr: true });
+    const plain = (await run(task({ batch: 8 }, { scheduler }))).seen[0];
+    const some = (await run(task({ batch: 8, noiseless: 0.5 }, { scheduler }))).seen[0];
+    const zero = Array.from({ length: 8 }, (_, b) => scope(() => some.noise.narrow(0, b, 1).square().sum().item()) === 0);
+    expect(new Set(zero)).toEqual(new Set([true, false]));
+    some.timesteps.forEach((t, b) => expect(t).toBe(zero[b] ? 999 : plain.timesteps[b]));
+
+    const told: (readonly number[])[] = [];
+    const all = task({ batch: 8, noiseless: 1 }, { scheduler });
+    const { data } = all;
+    all.data = (places, timesteps, ...rest) => {
+      told.push(timesteps);
+      return data(places, timesteps, ...rest);
+    };
+    const { timesteps, noise } = (await run(all)).seen[0];
+    expect(timesteps).toEqual(new Array(8).fill(999));
+    expect(noise.floats().every((v) => v === 0)).toBe(true);
+    expect(told).toEqual([plain.timesteps]);
+
+    expect(() => denoisingGradients(task({ noiseless: 0.5 }))).toThrow(/noiseless: .*ends in pure noise/);
+  });
+
+  test("what dropout leaves out of a sample does not depend on what it is computed beside", async () => {
+    // A loss that is of what is left of ones: samples by themselves add up to the whole.
+    const loss = (b: BodyBatch) => {
+      const left = b.dropout!.apply(zeros([b.latents.size(0), 64]).add(1), p);
+      return left.mean().mul(p.value.sum()).add(b.noise.mean().mul(0));
+    };
+    const whole = await run(task({ dropout: 0.4 }, { loss }));
+    const parts = await run(task({ dropout: 0.4, checkpointing: true }, { loss: (b) => segment([], () => loss(b)) }));
+    expect(parts.loss).toBeCloseTo(whole.loss, 5);
+    expect(whole.loss).not.toBeCloseTo(0.2, 5); // what it is where nothing is left out
+    expect((await run(task({}))).seen[0].dropout).toBeUndefined();
   });
 
   test("a sample that cannot be read is left out where that is allowed", async () => {

@@ -1,7 +1,18 @@
 /** A batch of UNet and ControlNet training: what is random about it, and its gradients, whole or sample by sample. */
-import { autocast, backwardCheckpointed, keep, noGrad, scope, segment, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { meshFocus, minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
+import {
+  autocast,
+  backwardCheckpointed,
+  fromData,
+  keep,
+  noGrad,
+  scope,
+  segment,
+  type Generator,
+  type Tensor,
+} from "@make-your-anchor/torch";
+import { Dropout, meshFocus, minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
+import { AnchorError } from "../errors.ts";
 import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
 import { plainGradients, type Batch } from "./loop.ts";
 import type { Processes } from "./processes.ts";
@@ -21,7 +32,9 @@ export interface DenoisingTask<Data extends BodyBatch> {
   signal?: AbortSignal;
   skipped: Skipped;
   processes: Processes;
-  /** Some of the samples, by their places; its tensors go with the batch. Context `[B, M, C]`; where it has a focus of its own, that is followed. */
+  /**
+   * Some of the samples, by their places; its tensors go with the batch. The timesteps are as they were drawn, whatever becomes of them. Context `[B, M, C]`; where it has a focus of its own, that is followed.
+   */
   data: (places: readonly number[], timesteps: readonly number[], noise: Tensor, g: Generator) => Promise<Data>;
   loss: (batch: Data) => Tensor;
 }
@@ -31,18 +44,24 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
   const { recipe, scheduler, device } = task;
   const { batch: size } = recipe;
   const own = task.processes.slice(size);
+  if (recipe.noiseless > 0 && !scheduler.config.rescale_betas_zero_snr)
+    throw new AnchorError("OPTION", "noiseless: expected 0, as this model's schedule is not one that ends in pure noise", { misuse: true });
   return async (batch) => {
     const { g, index, scale } = batch;
     const places = batchIndices(task.count, size, index, task.seed);
     const draw = recipe.timesteps === "uniform" ? uniformTimesteps : stratifiedTimesteps;
-    const timesteps = draw(g, size, scheduler.config.num_train_timesteps);
-    using noise = scope(() => keep(offset(g.randn([size, ...task.shape]), g)));
+    const last = scheduler.config.num_train_timesteps - 1;
+    const drawn = draw(g, size, last + 1);
+    const blank = recipe.noiseless > 0 ? scope(() => g.rand([size]).floats()).map((u) => (u < recipe.noiseless ? 1 : 0)) : null;
+    const timesteps = drawn.map((t, b) => (blank?.[b] ? last : t));
+    using noise = scope(() => keep(without(offset(g.randn([size, ...task.shape]), g), blank)));
+    const seeds = recipe.dropout > 0 ? scope(() => Array.from(g.randint(0, Dropout.seedLimit, [size]).data(), Number)) : null;
     const known = recipe.dropAppearance > 0 ? scope(() => g.rand([size]).floats()).map((u) => (u < recipe.dropAppearance ? 0 : 1)) : null;
     const weights = recipe.minSnr > 0 ? minSnrWeights(scheduler, timesteps, recipe.minSnr) : undefined;
     const part = async (from: number, count: number): Promise<Data> => {
       using ofPart = noGrad(() => noise.narrow(0, from, count));
       const range = (x: readonly number[]) => x.slice(from, from + count);
-      const at = range(timesteps);
+      const at = range(drawn);
       const data = await task.skipped.with(
         range(places),
         task.count,
@@ -63,7 +82,8 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
         recipe.background === 1 || data.focus
           ? data.focus
           : scope(() => noGrad(() => keep(meshFocus(data.condition.to(device), data.latents.size(2), recipe.background))));
-      return { ...data, weights: weights && range(weights), focus };
+      const dropout = seeds ? new Dropout(recipe.dropout, range(seeds)) : undefined;
+      return { ...data, timesteps: range(timesteps), weights: weights && range(weights), focus, dropout };
     };
     const run = (data: Data): Tensor => autocast(device, task.precision, () => task.loss(data));
     if (!recipe.checkpointing) {
@@ -91,6 +111,18 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
     return total / scale;
   };
 
+  /** Noise `[size, C, h, w]` but where `blank` is 1, nothing. */
+  function without(noise: Tensor, blank: Float32Array | null): Tensor {
+    if (!blank) return noise;
+    return noGrad(() =>
+      noise.mul(
+        fromData(
+          blank.map((b) => 1 - b),
+          [size, 1, 1, 1],
+        ),
+      ),
+    );
+  }
   function offset(noise: Tensor, g: Generator): Tensor {
     if (recipe.noiseOffset === 0) return noise;
     return noGrad(() => noise.add(g.randn([size, task.shape[0], 1, 1]).mul(recipe.noiseOffset)));

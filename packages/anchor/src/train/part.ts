@@ -3,7 +3,7 @@
  * those sample, trying the result on held-out poses, and keeping it.
  */
 import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, predictNoised, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
+import { createSampler, predictNoised, startOf, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
 import type { Draft } from "../draft.ts";
 import { saveTrained, type Prompts, type Provenance } from "../models.ts";
@@ -199,7 +199,14 @@ async function sampleLatents<Data extends BodyBatch>(
           latents.push(
             scope(() =>
               noGrad(() =>
-                keep(sampler.timesteps.reduce<Tensor>((x, t, k) => sampler.step(k, predict(x, t), x, []).sample, data.noise).clone()),
+                keep(
+                  sampler.timesteps
+                    .reduce<Tensor>(
+                      (x, t, k) => sampler.step(k, predict(x, t), x, []).sample,
+                      startOf(sampler, scheduler.config, data.noise),
+                    )
+                    .clone(),
+                ),
               ),
             ),
           );

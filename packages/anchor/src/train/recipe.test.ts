@@ -19,6 +19,8 @@ describe("recipes", () => {
     [{ batch: 1.5 }, /^batch: .*got 1\.5$/],
     [{ ema: 1 }, /^ema: .*got 1$/],
     [{ schedule: "linear" as never }, /^schedule: .*got "linear"$/],
+    [{ noiseless: 1.1 }, /^noiseless: .*got 1\.1$/],
+    [{ dropout: 1 }, /^dropout: .*got 1$/],
     [{ dropAppearance: 2 }, /^dropAppearance: .*got 2$/],
     [{ recipe: "mine" as never }, /^recipe: expected preset or reference, got "mine"$/],
   ])("%j is refused in a sentence", (asked, message) => {

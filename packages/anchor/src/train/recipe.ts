@@ -24,6 +24,13 @@ export const recipeSchema = z.object({
   clip: z.enum(["all", "controlnet"]),
   /** "stratified": one in each of as many strata as the batch, leaning to noise. */
   timesteps: z.enum(["uniform", "stratified"]),
+  /**
+   * Share of samples that are what one sampling step starts from: the last timestep, and noise's mean, zero, in noise's place. For schedules that
+   * end in pure noise, which says nothing about the picture.
+   */
+  noiseless: share,
+  /** Share of the values of a residual block that are left out, before its second convolution. */
+  dropout: z.number().min(0).lt(1),
   /** Gamma of the min-SNR weighting (Hang et al. 2023); 0: every timestep counts the same. Leaves pure noise untrained where its SNR is zero. */
   minSnr: z.number().min(0),
   /** Noise of a sample and channel as a whole, on top; 0.1 is usual, 0 none. */
@@ -53,6 +60,8 @@ export const referenceRecipe: Recipe = {
   maxGradNorm: 1,
   clip: "controlnet",
   timesteps: "uniform",
+  noiseless: 0,
+  dropout: 0,
   minSnr: 0,
   noiseOffset: 0,
   dropAppearance: 0,

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Generator, keep, noGrad, SafetensorsFile, saveSafetensors, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, sampleBody, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
+import { createSampler, sampleBody, startOf, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { View } from "../background.ts";
 import { fromPlanes, toPlanes } from "../dataset.ts";
@@ -134,8 +134,9 @@ export class Validation {
       return t;
     };
     try {
-      const noise = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
       const sampler = createSampler("ddim", scheduler, s.steps, {});
+      const drawn = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
+      const noise = own(startOf(sampler, scheduler, drawn));
       const made: Planes[] = [];
       const frames = sampleBody(models, {
         frames: poses.length,

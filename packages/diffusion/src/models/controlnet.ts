@@ -2,6 +2,7 @@
 import { addTo, Conv2d, expectShape, ModuleList, mulInto, noGrad, segment, type LoadOptions, type Tensor } from "@make-your-anchor/torch";
 import { readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
+import type { Dropout } from "./dropout.ts";
 import { ControlNetConditioningEmbedding } from "./embeddings.ts";
 import type { FrameAttention } from "./transformer.ts";
 import { UNetEncoder, type Residuals, type UNet2DConditionModel, type UNetConfig } from "./unet-2d-condition.ts";
@@ -10,6 +11,16 @@ export interface ControlNetConfig extends Omit<UNetConfig, "out_channels" | "up_
   conditioning_channels: number;
   /** Widths of the condition's convolutions; one halving between each two. */
   conditioning_embedding_out_channels: readonly number[];
+}
+
+export interface ControlNetPass {
+  /** Multiplies every residual; default 1. */
+  scale?: number;
+  /** F, default 1. */
+  frames?: number;
+  over?: FrameAttention;
+  /** For training. */
+  dropout?: Dropout;
 }
 
 export class ControlNetModel extends UNetEncoder {
@@ -62,15 +73,8 @@ export class ControlNetModel extends UNetEncoder {
    * @param timesteps `[B]` int64
    * @param context   `[B, M, cross_attention_dim]`
    * @param condition `[B·F, 3, 8H, 8W]` (as many halvings as the config says), values 0..1, not −1..1
-   * @param scale     multiplies every residual
    */
-  forward(
-    sample: Tensor,
-    timesteps: Tensor,
-    context: Tensor,
-    condition: Tensor,
-    options: { scale?: number; frames?: number; over?: FrameAttention } = {},
-  ): Residuals {
+  forward(sample: Tensor, timesteps: Tensor, context: Tensor, condition: Tensor, options: ControlNetPass = {}): Residuals {
     expectShape("condition", condition, [
       sample.size(0),
       (this.config as unknown as ControlNetConfig).conditioning_channels ?? 3,
@@ -87,17 +91,11 @@ export class ControlNetModel extends UNetEncoder {
   }
 
   /** `forward` with the condition already through `condEmbedding`, which does not depend on the timestep. */
-  forwardEmbedded(
-    sample: Tensor,
-    timesteps: Tensor,
-    context: Tensor,
-    embedded: Tensor,
-    options: { scale?: number; frames?: number; over?: FrameAttention } = {},
-  ): Residuals {
-    const { scale = 1, frames = 1, over = "perFrame" } = options;
+  forwardEmbedded(sample: Tensor, timesteps: Tensor, context: Tensor, embedded: Tensor, options: ControlNetPass = {}): Residuals {
+    const { scale = 1, frames = 1, over = "perFrame", dropout } = options;
     expectShape("sample", sample, ["B·F", this.config.in_channels, "H", "W"]);
     expectShape("embedded condition", embedded, [sample.size(0), this.config.block_out_channels[0], sample.size(2), sample.size(3)]);
-    const pass = this.pass(timesteps, context, sample.size(0) / frames, frames, over);
+    const pass = this.pass(timesteps, context, sample.size(0) / frames, frames, over, dropout);
     const { x, skips } = this.down(
       segment([sample, embedded], ([x, condition]) => addTo(this.convIn.forward(x), condition)),
       pass,

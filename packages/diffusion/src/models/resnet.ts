@@ -1,5 +1,6 @@
 /** Residual blocks and resampling, shared by UNet, ControlNet and VAE. */
 import { addTo, Conv2d, GroupNorm, Linear, Module, scope, siluOf, upsampleNearest, type Tensor } from "@make-your-anchor/torch";
+import type { Dropout } from "./dropout.ts";
 
 export interface ResnetOptions {
   groups: number;
@@ -28,9 +29,9 @@ export class ResnetBlock2D extends Module {
 
   /**
    * `x` `[B·F, C, H, W]` → `[B·F, outChannels, H, W]`. `time` `[B, timeChannels]`, already through SiLU. Statistics of the norms
-   * span the `frames` of a sample.
+   * span the `frames` of a sample. `dropout` acts before the second convolution.
    */
-  forward(x: Tensor, time: Tensor | null, frames = 1): Tensor {
+  forward(x: Tensor, time: Tensor | null, frames = 1, dropout?: Dropout): Tensor {
     // A scope around each part: at full size every intermediate is hundreds of megabytes.
     const first = scope(() => {
       const y = this.conv1.forward(scope(() => siluOf(this.norm1.forward(x, frames))));
@@ -38,7 +39,10 @@ export class ResnetBlock2D extends Module {
       const shift = this.timeProj.forward(time); // [B, C]
       return addTo(y, perFrame(shift, frames).unsqueeze(2).unsqueeze(3));
     });
-    const second = scope(() => this.conv2.forward(scope(() => siluOf(this.norm2.forward(first, frames)))));
+    const second = scope(() => {
+      const y = scope(() => siluOf(this.norm2.forward(first, frames)));
+      return this.conv2.forward(dropout ? dropout.apply(y, this) : y);
+    });
     return scope(() => addTo(second, this.shortcut ? this.shortcut.forward(x) : x));
   }
 }

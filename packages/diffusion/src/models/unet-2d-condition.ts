@@ -12,6 +12,7 @@ import {
 } from "@make-your-anchor/torch";
 import { ConfigError, readConfig, requireDefaults } from "../weights/config.ts";
 import { loadWeights } from "../weights/source.ts";
+import type { Dropout } from "./dropout.ts";
 import { TimestepEmbedding, timestepFeatures } from "./embeddings.ts";
 import type { FrameAttention } from "./transformer.ts";
 import { DownBlock, MidBlock, UpBlock, type LevelOptions, type Pass } from "./unet-blocks.ts";
@@ -118,10 +119,10 @@ export abstract class UNetEncoder extends Module {
     return this.timeEmbedding.forward(features.to(this.dtype));
   }
 
-  protected pass(timesteps: Tensor, context: Tensor, batch: number, frames: number, over: FrameAttention): Pass {
+  protected pass(timesteps: Tensor, context: Tensor, batch: number, frames: number, over: FrameAttention, dropout?: Dropout): Pass {
     expectShape("timesteps", timesteps, [batch]);
     expectShape("encoder_hidden_states", context, [batch, "M", this.config.cross_attention_dim]);
-    return { time: segment([], () => this.embedTime(timesteps).silu()), context, frames, over };
+    return { time: segment([], () => this.embedTime(timesteps).silu()), context, frames, over, dropout };
   }
 
   /** All skip connections, and the last down block's output. */
@@ -174,11 +175,12 @@ export class UNet2DConditionModel extends UNetEncoder {
    * @param sample    `[B, in_channels, H, W]`
    * @param timesteps `[B]` int64
    * @param context   `[B, M, cross_attention_dim]`
+   * @param dropout   for training
    * @returns         `[B, out_channels, H, W]`
    */
-  forward(sample: Tensor, timesteps: Tensor, context: Tensor, residuals?: Residuals): Tensor {
+  forward(sample: Tensor, timesteps: Tensor, context: Tensor, residuals?: Residuals, dropout?: Dropout): Tensor {
     expectShape("sample", sample, ["B", this.config.in_channels, "H", "W"]);
-    return this.run(sample, this.pass(timesteps, context, sample.size(0), 1, "perFrame"), residuals, false);
+    return this.run(sample, this.pass(timesteps, context, sample.size(0), 1, "perFrame", dropout), residuals, false);
   }
 
   /** `midSeesResidual`: the mid block's input already holds the last down residual (see UNet3DConditionModel). */

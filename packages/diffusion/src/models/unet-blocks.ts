@@ -3,6 +3,7 @@
  * not pile up, and training with checkpoints can run it again.
  */
 import { cat, Module, ModuleList, segment, type Tensor } from "@make-your-anchor/torch";
+import type { Dropout } from "./dropout.ts";
 import { Downsample2D, ResnetBlock2D, Upsample2D, type ResnetOptions } from "./resnet.ts";
 import { Transformer2DModel, type FrameAttention } from "./transformer.ts";
 
@@ -20,6 +21,7 @@ export interface Pass {
   context: Tensor;
   frames: number;
   over: FrameAttention;
+  dropout?: Dropout;
 }
 
 const transformers = (channels: number, heads: number, count: number, o: LevelOptions) =>
@@ -44,11 +46,11 @@ export class DownBlock extends Module {
   }
 
   /** Appends every layer's output to `skips` and returns the last. */
-  forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
+  forward(x: Tensor, skips: Tensor[], { time, context, frames, over, dropout }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
       y = segment([y, time, context], ([x, time, context]) => {
-        const made = resnet.forward(x, time, frames);
+        const made = resnet.forward(x, time, frames, dropout);
         return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
       });
       skips.push(y);
@@ -74,10 +76,10 @@ export class MidBlock extends Module {
       new ModuleList([new ResnetBlock2D(channels, channels, o), new ResnetBlock2D(channels, channels, o)]),
     );
   }
-  forward(x: Tensor, { time, context, frames, over }: Pass): Tensor {
+  forward(x: Tensor, { time, context, frames, over, dropout }: Pass): Tensor {
     return segment([x, time, context], ([x, time, context]) => {
-      const y = this.attentions.items[0].forward(this.resnets.items[0].forward(x, time, frames), context, frames, over);
-      return this.resnets.items[1].forward(y, time, frames);
+      const y = this.attentions.items[0].forward(this.resnets.items[0].forward(x, time, frames, dropout), context, frames, over);
+      return this.resnets.items[1].forward(y, time, frames, dropout);
     });
   }
 }
@@ -97,11 +99,11 @@ export class UpBlock extends Module {
   }
 
   /** Takes its skip connections off the end of `skips`; upsamples to the size of the next one left there. */
-  forward(x: Tensor, skips: Tensor[], { time, context, frames, over }: Pass): Tensor {
+  forward(x: Tensor, skips: Tensor[], { time, context, frames, over, dropout }: Pass): Tensor {
     let y = x;
     this.resnets.items.forEach((resnet, i) => {
       y = segment([y, skips.pop()!, time, context], ([x, skip, time, context]) => {
-        const made = resnet.forward(cat([x, skip], 1), time, frames);
+        const made = resnet.forward(cat([x, skip], 1), time, frames, dropout);
         return this.attentions ? this.attentions.items[i].forward(made, context, frames, over) : made;
       });
     });

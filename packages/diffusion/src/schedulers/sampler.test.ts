@@ -1,7 +1,7 @@
 /** Samplers against a case whose answer is known: data that are normally distributed, for which the best model is a formula. */
 import { describe, expect, it } from "vitest";
 import { Generator, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
-import { alphasCumprod, createSampler, schedulerDefaults, type Sampler, type SamplerName, type SamplerState } from "../index.ts";
+import { alphasCumprod, createSampler, schedulerDefaults, startOf, type Sampler, type SamplerName, type SamplerState } from "../index.ts";
 
 /** Deviation of the data. */
 const spread = 0.5;
@@ -87,5 +87,27 @@ describe("samplers on normally distributed data", () => {
     const ddpm = createSampler("ddpm", {}, 10);
     using g = new Generator(1);
     expect(() => scope(() => ddpm.step(0, g.randn([2]), g.randn([2]), []))).toThrow(/DDPM needs noise/);
+  });
+});
+
+it("starts from noise, and from its mean where one step is taken from pure noise", () => {
+  scope(() => {
+    using g = new Generator(1);
+    const noise = g.randn([1, 2, 3, 3]);
+    const pure = { rescale_betas_zero_snr: true, timestep_spacing: "trailing", prediction_type: "v_prediction" } as const;
+    const start = (config: object, steps: number) => startOf(createSampler("ddim", config, steps), config, noise);
+    expect(
+      start(pure, 1)
+        .floats()
+        .every((v) => v === 0),
+    ).toBe(true);
+    expect(start(pure, 1).shape).toEqual(noise.shape);
+    for (const [config, steps] of [
+      [pure, 2],
+      [{ ...pure, rescale_betas_zero_snr: false }, 1],
+      [{ ...pure, timestep_spacing: "leading" }, 1], // its one step is of the least noise
+      [{}, 1],
+    ] as const)
+      expect(start(config, steps), JSON.stringify([config, steps])).toBe(noise);
   });
 });

@@ -110,3 +110,16 @@ export function createSampler(name: SamplerName, config: Partial<SchedulerConfig
       throw new TorchError("SAMPLER", `sampler: expected one of ${samplerNames.join(", ")}, got "${String(name)}"`);
   }
 }
+
+/**
+ * What sampling starts from: noise; but its mean, zero, where one step is taken from pure noise. That says nothing about the picture, and the model's
+ * answer to it is best where it is least.
+ * @param config the sampler's
+ * @param noise  of the sample's shape, mean 0 and variance 1
+ */
+export const startOf = (sampler: Sampler, config: Partial<SchedulerConfig>, noise: Tensor): Tensor => {
+  const { rescale_betas_zero_snr, num_train_timesteps } = { ...schedulerDefaults, ...config };
+  return sampler.timesteps.length === 1 && rescale_betas_zero_snr && sampler.timesteps[0] === num_train_timesteps - 1
+    ? noise.mul(0)
+    : noise;
+};

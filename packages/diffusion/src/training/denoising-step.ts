@@ -1,5 +1,6 @@
 /** The loss of one training step: the models' answer to noised latents, as the original's `train_body.py` and `train_head.py`. */
 import { cat, fromData, maxPool2d, mseLoss, segment, type Tensor } from "@make-your-anchor/torch";
+import type { Dropout } from "../models/dropout.ts";
 import type { ControlNetModel } from "../models/controlnet.ts";
 import type { UNet2DConditionModel } from "../models/unet-2d-condition.ts";
 import type { DDPMScheduler } from "../schedulers/ddpm.ts";
@@ -27,6 +28,8 @@ export interface BodyBatch {
   weights?: readonly number[];
   /** `[B, 1, h, w]`: what each place's error counts; left out, all count 1. See `meshFocus`. */
   focus?: Tensor;
+  /** What training leaves out, of a batch with as many samples. */
+  dropout?: Dropout;
 }
 
 /**
@@ -69,14 +72,16 @@ export function predictNoised(
   { unet, controlnet }: Pick<DenoisingModels, "unet" | "controlnet">,
   noisy: Tensor,
   timesteps: readonly number[],
-  asked: Pick<BodyBatch, "context" | "condition" | "draftLatents"> & Partial<Pick<HeadBatch, "maskLatents" | "maskedImageLatents">>,
+  asked: Pick<BodyBatch, "context" | "condition" | "draftLatents" | "dropout"> &
+    Partial<Pick<HeadBatch, "maskLatents" | "maskedImageLatents">>,
 ): Tensor {
   const { maskLatents, maskedImageLatents, draftLatents } = asked;
   const t = fromData(BigInt64Array.from(timesteps, BigInt), [timesteps.length], { device: noisy.device });
-  const residuals = controlnet.forward(noisy, t, asked.context, asked.condition);
+  const { dropout } = asked;
+  const residuals = controlnet.forward(noisy, t, asked.context, asked.condition, { dropout });
   const beside = maskLatents && maskedImageLatents ? [maskLatents, maskedImageLatents] : draftLatents ? [draftLatents] : [];
   const seen = beside.length > 0 ? cat([noisy, ...beside], 1) : noisy;
-  return unet.forward(seen, t, asked.context, residuals);
+  return unet.forward(seen, t, asked.context, residuals, dropout);
 }
 
 /** Mean squared error over the batch; float32. For an inpainting UNet, which also sees mask and masked picture (the ControlNet does not), `batch` has them. */
