@@ -46,7 +46,7 @@ export function addAnimate(program: Command): void {
     .option("--steps <n>", "denoising steps", Number)
     .option("--guidance <g>", "guidance scale (1: none)", Number)
     .option("--negative-prompt <text>", "what guidance leads away from (sd15)")
-    .option("--seed <n>", "seed of the noise", Number)
+    .option("--seed <n>", "seed of the noise (one step of the mini preset has none)", Number)
     .option("--window <n>", "frames a window", Number)
     .option("--overlap <n>", "frames that windows share", Number)
     .option("--no-face", "leave the face as the body model renders it, though a head model is trained")
