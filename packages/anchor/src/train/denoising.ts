@@ -45,7 +45,11 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
   const { batch: size } = recipe;
   const own = task.processes.slice(size);
   if (recipe.noiseless > 0 && !scheduler.config.rescale_betas_zero_snr)
-    throw new AnchorError("OPTION", "noiseless: expected 0, as this model's schedule is not one that ends in pure noise", { misuse: true });
+    throw new AnchorError(
+      "OPTION",
+      `noiseless: expected 0, as this model's schedule is not one that ends in pure noise, got ${recipe.noiseless}: leave it out`,
+      { misuse: true },
+    );
   return async (batch) => {
     const { g, index, scale } = batch;
     const places = batchIndices(task.count, size, index, task.seed);

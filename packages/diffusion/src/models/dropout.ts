@@ -17,6 +17,7 @@ export class Dropout {
   /**
    * @param rate share of the values that become 0; the others grow to make up for it. 0 or more, less than 1
    * @param seeds one a sample
+   * @throws {TorchError} `DROPOUT` for a rate out of its range
    */
   constructor(rate: number, seeds: readonly number[]) {
     if (!(rate >= 0 && rate < 1)) throw new TorchError("DROPOUT", `dropout: expected 0 or more and less than 1, got ${rate}`);
@@ -27,6 +28,7 @@ export class Dropout {
   /**
    * @param x `[B, …]`, as many samples as there are seeds
    * @param at whose values they are: every layer loses others
+   * @throws {TorchError} `DROPOUT` for another number of samples
    */
   apply(x: Tensor, at: object): Tensor {
     const { rate, seeds, places } = this;
