@@ -9,7 +9,7 @@ export { createAvatar, type CreateOptions } from "./create.ts";
 export { trainBody, type TrainResult } from "./train/body.ts";
 export type { TrainOptions, TrainedPart } from "./train/started.ts";
 export { groupFromEnvironment, ProcessGroup, setThreads } from "@make-your-anchor/torch";
-export { threadsOf } from "./train/processes.ts";
+export { shareDevices, threadsOf } from "./train/processes.ts";
 export { trainHead, type HeadTrainResult } from "./train/head.ts";
 export { pretrainFull, type FullPretrainOptions } from "./pretrain/full.ts";
 export { pretrain, type PretrainOptions, type PretrainPart, type PretrainResult } from "./pretrain/pretrain.ts";

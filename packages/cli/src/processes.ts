@@ -1,18 +1,20 @@
 /** `--nproc N`: the same command in N processes on this machine, which find one another by the usual variables. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { createServer, type AddressInfo } from "node:net";
-import { AnchorError, groupFromEnvironment, ProcessGroup, setThreads, threadsOf } from "@make-your-anchor/anchor";
+import { AnchorError, groupFromEnvironment, ProcessGroup, setThreads, shareDevices, threadsOf } from "@make-your-anchor/anchor";
 
 export interface Joined {
   /** Undefined: this process is alone. */
   group: ProcessGroup | undefined;
+  /** What this one computes on; undefined: what was asked for. */
+  device: string | undefined;
   /** Whether this process reports: the first, or the only one. */
   main: boolean;
   /** Waits for the others to end, or ends them. */
   close(failed: boolean): Promise<void>;
 }
 
-const alone: Joined = { group: undefined, main: true, close: async () => {} };
+const alone: Joined = { group: undefined, device: undefined, main: true, close: async () => {} };
 /** Seconds to wait for the others to come: they load libtorch and read the same options. */
 const arrival = 120;
 
@@ -25,18 +27,23 @@ async function freePort(): Promise<number> {
 }
 
 /**
- * Joins the processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name, or starts `nproc − 1` others like this one.
- * @throws {AnchorError} `OPTION`
+ * Joins the processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (and LOCAL_RANK, LOCAL_WORLD_SIZE) name, or starts `nproc − 1` others like this one.
+ * @param device as it was asked for
+ * @throws {AnchorError} `OPTION`, `GROUP`
  */
-export async function joinProcesses(nproc: number | undefined): Promise<Joined> {
+export async function joinProcesses(nproc: number | undefined, device: string | undefined): Promise<Joined> {
   if (nproc !== undefined && !(Number.isInteger(nproc) && nproc >= 1 && nproc <= 256))
     throw new AnchorError("OPTION", `--nproc: expected a whole number from 1 to 256, got ${nproc}`, { misuse: true });
   const given = groupFromEnvironment();
   if (given) {
-    const group = new ProcessGroup(given);
-    return { group, main: given.rank === 0, close: async () => group.close() };
+    // Without word of it all are on one machine.
+    const here = Number(process.env.LOCAL_RANK ?? given.rank);
+    const own = shareDevices(device, here, Math.max(here + 1, Number(process.env.LOCAL_WORLD_SIZE ?? 1)));
+    const group = new ProcessGroup({ ...given, ...own });
+    return { group, device: own.device, main: given.rank === 0, close: async () => group.close() };
   }
   if (nproc === undefined || nproc === 1) return alone;
+  const own = shareDevices(device, 0, nproc);
   const port = await freePort();
   const threads = threadsOf(nproc);
   const children: ChildProcess[] = [];
@@ -48,6 +55,7 @@ export async function joinProcesses(nproc: number | undefined): Promise<Joined> 
         ...process.env,
         RANK: String(rank),
         LOCAL_RANK: String(rank),
+        LOCAL_WORLD_SIZE: String(nproc),
         WORLD_SIZE: String(nproc),
         MASTER_ADDR: "127.0.0.1",
         MASTER_PORT: String(port),
@@ -68,7 +76,7 @@ export async function joinProcesses(nproc: number | undefined): Promise<Joined> 
   setThreads(threads);
   let group: ProcessGroup;
   try {
-    group = new ProcessGroup({ rank: 0, worldSize: nproc, masterAddr: "127.0.0.1", masterPort: port, timeout: arrival });
+    group = new ProcessGroup({ ...own, rank: 0, worldSize: nproc, masterAddr: "127.0.0.1", masterPort: port, timeout: arrival });
   } catch (error) {
     end();
     const reasons = (await Promise.all(ended)).filter((r) => r !== null);
@@ -76,6 +84,7 @@ export async function joinProcesses(nproc: number | undefined): Promise<Joined> 
   }
   return {
     group,
+    device: own.device,
     main: true,
     close: async (failed) => {
       if (failed) end();

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { groupFromEnvironment } from "./distributed.ts";
-import { native } from "./native.ts";
+import { cudaDevices } from "./device.ts";
+import { groupBackends, groupFromEnvironment, ProcessGroup } from "./distributed.ts";
 
 let folder: string;
 beforeAll(() => {
@@ -21,16 +21,19 @@ async function port(): Promise<number> {
   return port;
 }
 
-/* Skipped where the engine was built without c10d's Gloo: it comes with the system's libtorch alone. */
+/* Skipped where the engine was built without c10d's Gloo, which comes with the system's libtorch alone, or without its NCCL or a GPU. */
+const gloo = groupBackends().includes("gloo");
+const gpus = groupBackends().includes("nccl") ? cudaDevices() : 0;
 
 /** Runs a script in as many processes; what each printed. */
-async function together(count: number, body: string, o: { kill?: number } = {}): Promise<string[]> {
+async function together(count: number, body: string, o: { kill?: number; nccl?: boolean } = {}): Promise<string[]> {
   const script = join(folder, `script-${count}.ts`);
   const index = new URL("./index.ts", import.meta.url).href;
   writeFileSync(
     script,
-    `import { fromData, groupFromEnvironment, ProcessGroup, scope } from "${index}";
-const group = new ProcessGroup({ ...groupFromEnvironment()!, timeout: 20 });
+    `import { fromData, ProcessGroup, scope } from "${index}";
+const [rank, worldSize, masterPort] = [process.env.RANK, process.env.WORLD_SIZE, process.env.MASTER_PORT].map(Number);
+const group = new ProcessGroup({ rank, worldSize, masterAddr: "127.0.0.1", masterPort, timeout: 20, ...${JSON.stringify(o.nccl ? { backend: "nccl" } : {})}${o.nccl ? ", device: `cuda:${rank}`" : ""} });
 ${body}
 group.close();`,
   );
@@ -48,7 +51,7 @@ group.close();`,
   );
 }
 
-test.skipIf(!native.hasGroups())("sums and broadcasts reach all, in place, for several tensors at once", { timeout: 60_000 }, async () => {
+test.skipIf(!gloo)("sums and broadcasts reach all, in place, for several tensors at once", { timeout: 60_000 }, async () => {
   const out = await together(
     3,
     `const [a, b] = [fromData(Float32Array.of(group.rank, 1), [2]), fromData(Float32Array.of(10 * group.rank), [1, 1])];
@@ -60,7 +63,7 @@ console.log(JSON.stringify([group.worldSize, ...a.floats(), ...b.floats(), c.ite
   for (const text of out) expect(JSON.parse(text)).toEqual([3, 3, 3, 30, 1.5]);
 });
 
-test.skipIf(!native.hasGroups())("a process that dies is named to the others, at once", { timeout: 60_000 }, async () => {
+test.skipIf(!gloo)("a process that dies is named to the others, at once", { timeout: 60_000 }, async () => {
   const out = await together(
     2,
     `console.log("here");
@@ -73,6 +76,31 @@ try {
     { kill: 1 },
   );
   expect(out[0]).toMatch(/GROUP process 0 of 2 lost the others \(.+\): did one of them end\?/);
+});
+
+test.skipIf(gpus === 0)("NCCL sums and broadcasts on GPUs, one a process", { timeout: 120_000 }, async () => {
+  const count = Math.min(gpus, 3);
+  const out = await together(
+    count,
+    `const own = (values) => fromData(values, [values.length]).to(group.device);
+const [a, b] = [own(Float32Array.of(group.rank, 1)), own(Float64Array.of(10 * group.rank))];
+group.allReduce([a, b]);
+const c = own(Float64Array.of(group.rank + 0.5));
+group.broadcast([c], group.worldSize - 1);
+console.log(JSON.stringify([group.backend, group.worldSize, ...a.to("cpu").floats(), ...b.to("cpu").data(), c.item()]));`,
+    { nccl: true },
+  );
+  const sum = (count * (count - 1)) / 2;
+  for (const text of out) expect(JSON.parse(text)).toEqual(["nccl", count, sum, count, 10 * sum, count - 0.5]);
+});
+
+test("what a build lacks is said with the way to it", () => {
+  for (const backend of ["gloo", "nccl"] as const) {
+    if (groupBackends().includes(backend)) continue;
+    expect(() => new ProcessGroup({ backend, rank: 0, worldSize: 1, masterAddr: "127.0.0.1", masterPort: 1 })).toThrow(
+      backend === "gloo" ? /without c10d's Gloo: .*libgloo-dev/ : /without c10d's NCCL: .*LIBTORCH_USE_PYTORCH=1/,
+    );
+  }
 });
 
 test("the usual variables", () => {

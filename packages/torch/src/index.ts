@@ -62,7 +62,7 @@ export { clipGradNorm } from "./optim/clip.ts";
 export { cosine } from "./optim/schedules.ts";
 export { loadSafetensors, SafetensorsFile, saveSafetensors, type TensorInfo } from "./io/safetensors.ts";
 export { TorchFile } from "./io/torch-file.ts";
-export { groupFromEnvironment, ProcessGroup, type GroupOptions } from "./distributed.ts";
+export { groupBackends, groupFromEnvironment, ProcessGroup, type GroupBackend, type GroupOptions } from "./distributed.ts";
 export { engineInfo, setThreads } from "./engine.ts";
 export { allowTf32, autocast, cudaDevices, cudaMemory, resetPeakMemory, type DeviceMemory, type Tf32 } from "./device.ts";
 /** Every bound operator by its dispatcher name; `op.NAME.exists` tells whether this libtorch has it. */

@@ -30,10 +30,10 @@ export interface Native {
   cudaDevices(): number;
   /** Bytes: allocated, peak allocated, reserved, peak reserved; null where this libtorch cannot tell. */
   cudaMemory(device: number, reset: boolean): [number, number, number, number] | null;
-  /** Whether this build can open groups of processes. */
-  hasGroups(): boolean;
-  /** Waits for all of the group; a number that stands for it. */
-  openGroup(host: string, port: number, rank: number, size: number, timeoutSeconds: number): number;
+  /** Kinds of groups of processes that this build can open. */
+  groupBackends(): ("gloo" | "nccl")[];
+  /** Waits for all of the group; a number that stands for it. Times in seconds. */
+  openGroup(backend: string, host: string, port: number, rank: number, size: number, arrival: number, patience: number): number;
   allReduce(group: number, tensors: readonly Handle[]): void;
   broadcast(group: number, tensors: readonly Handle[], root: number): void;
   closeGroup(group: number): void;

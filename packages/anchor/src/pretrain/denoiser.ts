@@ -10,7 +10,7 @@ import { fromPlanes } from "../dataset.ts";
 import type { StartedModels } from "../models.ts";
 import type { FilmedPerson, PeopleWork } from "../people/film.ts";
 import { presets } from "../presets.ts";
-import { stratifiedTimesteps } from "../train/draw.ts";
+import { atTheEnd, drawNoiseless, stratifiedTimesteps, withoutNoise } from "../train/draw.ts";
 import { plainGradients, trainLoop } from "../train/loop.ts";
 import { PeoplePool, type PoolOptions } from "./pool.ts";
 import type { SharedSettings } from "./pretrain.ts";
@@ -25,6 +25,8 @@ export const pretrainingRecipe = {
   ema: 0.999,
   maxGradNorm: 1,
   batch: 8,
+  /** As avatars are trained. */
+  noiseless: 0.8,
   /** So that guidance knows both ways. */
   dropAppearance: 0.1,
   /** Made-up backgrounds cannot be guessed. */
@@ -143,6 +145,8 @@ export async function pretrainDenoiser(
         0,
       );
     const latents = gather((s) => s.latents);
+    const noiseless = drawNoiseless(g, count, recipe.noiseless);
+    const steps = scheduler.config.num_train_timesteps;
     const condition = fromData(conditions, [count, 3, size, size]).to(device).to("float32").div(255);
     const looks = cat(
       picks.map((s) => s.look),
@@ -152,8 +156,8 @@ export async function pretrainDenoiser(
       latents,
       maskLatents: gather((s) => s.mask),
       maskedImageLatents: gather((s) => s.masked),
-      noise: g.randn(latents.shape).to(device),
-      timesteps: stratifiedTimesteps(g, count, scheduler.config.num_train_timesteps),
+      noise: withoutNoise(g.randn(latents.shape), noiseless).to(device),
+      timesteps: atTheEnd(stratifiedTimesteps(g, count, steps), noiseless, steps - 1),
       context: encoder.forward(looks.to(device)).lastHiddenState.mul(known),
       condition,
       focus: meshFocus(condition, latents.size(2), recipe.background),

@@ -1,19 +1,9 @@
 /** A batch of UNet and ControlNet training: what is random about it, and its gradients, whole or sample by sample. */
-import {
-  autocast,
-  backwardCheckpointed,
-  fromData,
-  keep,
-  noGrad,
-  scope,
-  segment,
-  type Generator,
-  type Tensor,
-} from "@make-your-anchor/torch";
+import { autocast, backwardCheckpointed, keep, noGrad, scope, segment, type Generator, type Tensor } from "@make-your-anchor/torch";
 import { Dropout, meshFocus, minSnrWeights, type BodyBatch, type DDPMScheduler } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
-import { batchIndices, stratifiedTimesteps, uniformTimesteps } from "./draw.ts";
+import { atTheEnd, batchIndices, drawNoiseless, stratifiedTimesteps, uniformTimesteps, withoutNoise } from "./draw.ts";
 import { plainGradients, type Batch } from "./loop.ts";
 import type { Processes } from "./processes.ts";
 import type { Recipe } from "./recipe.ts";
@@ -56,9 +46,9 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
     const draw = recipe.timesteps === "uniform" ? uniformTimesteps : stratifiedTimesteps;
     const last = scheduler.config.num_train_timesteps - 1;
     const drawn = draw(g, size, last + 1);
-    const blank = recipe.noiseless > 0 ? scope(() => g.rand([size]).floats()).map((u) => (u < recipe.noiseless ? 1 : 0)) : null;
-    const timesteps = drawn.map((t, b) => (blank?.[b] ? last : t));
-    using noise = scope(() => keep(without(offset(g.randn([size, ...task.shape]), g), blank)));
+    const noiseless = drawNoiseless(g, size, recipe.noiseless);
+    const timesteps = atTheEnd(drawn, noiseless, last);
+    using noise = scope(() => keep(withoutNoise(offset(g.randn([size, ...task.shape]), g), noiseless)));
     const seeds = recipe.dropout > 0 ? scope(() => Array.from(g.randint(0, Dropout.seedLimit, [size]).data(), Number)) : null;
     const known = recipe.dropAppearance > 0 ? scope(() => g.rand([size]).floats()).map((u) => (u < recipe.dropAppearance ? 0 : 1)) : null;
     const weights = recipe.minSnr > 0 ? minSnrWeights(scheduler, timesteps, recipe.minSnr) : undefined;
@@ -115,18 +105,6 @@ export function denoisingGradients<Data extends BodyBatch>(task: DenoisingTask<D
     return total / scale;
   };
 
-  /** Noise `[size, C, h, w]` but where `blank` is 1, nothing. */
-  function without(noise: Tensor, blank: Float32Array | null): Tensor {
-    if (!blank) return noise;
-    return noGrad(() =>
-      noise.mul(
-        fromData(
-          blank.map((b) => 1 - b),
-          [size, 1, 1, 1],
-        ),
-      ),
-    );
-  }
   function offset(noise: Tensor, g: Generator): Tensor {
     if (recipe.noiseOffset === 0) return noise;
     return noGrad(() => noise.add(g.randn([size, task.shape[0], 1, 1]).mul(recipe.noiseOffset)));

@@ -1,5 +1,5 @@
 /** What a training step draws: which samples, and how noisy. */
-import { Generator, scope } from "@make-your-anchor/torch";
+import { fromData, Generator, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 
 /** Every frame once an epoch, in an order of its own. */
 export function batchIndices(n: number, batch: number, step: number, seed: number): number[] {
@@ -25,3 +25,29 @@ export function stratifiedTimesteps(g: Generator, batch: number, count: number):
   const u = scope(() => g.rand([batch]).floats());
   return Array.from(u, (x, b) => Math.min(count - 1, Math.floor(((b + x) / batch) ** 0.3 * count)));
 }
+
+/** Which samples of a batch are `noiseless` (the recipe's share of them): 1 where one is. Null where none can be, and nothing is drawn. */
+export const drawNoiseless = (g: Generator, batch: number, share: number): number[] | null =>
+  share > 0
+    ? Array.from(
+        scope(() => g.rand([batch]).floats()),
+        (u) => (u < share ? 1 : 0),
+      )
+    : null;
+
+/** Noise `[batch, C, h, w]`, zero in those samples. */
+export const withoutNoise = (noise: Tensor, noiseless: readonly number[] | null): Tensor =>
+  noiseless
+    ? noGrad(() =>
+        noise.mul(
+          fromData(
+            Float32Array.from(noiseless, (n) => 1 - n),
+            [noiseless.length, 1, 1, 1],
+          ),
+        ),
+      )
+    : noise;
+
+/** Their timesteps: the schedule's last. */
+export const atTheEnd = (timesteps: readonly number[], noiseless: readonly number[] | null, last: number): number[] =>
+  timesteps.map((t, b) => (noiseless?.[b] ? last : t));

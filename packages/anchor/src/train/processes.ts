@@ -1,6 +1,7 @@
 /** One training in several processes: who does what. */
 import { availableParallelism } from "node:os";
-import { fromData, noGrad, scope, type ProcessGroup, type Tensor } from "@make-your-anchor/torch";
+import { cudaDevices, fromData, noGrad, scope, type GroupBackend, type ProcessGroup, type Tensor } from "@make-your-anchor/torch";
+import { chooseCompute } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 
 /** Of a batch, in its order. */
@@ -41,7 +42,7 @@ export class Processes {
   sumOf(value: number): number {
     if (!this.group) return value;
     return scope(() => {
-      const t = fromData(Float64Array.of(value), [1]);
+      const t = fromData(Float64Array.of(value), [1]).to(this.group!.device);
       this.sum([t]);
       return t.item();
     });
@@ -50,9 +51,9 @@ export class Processes {
   follow(values: readonly number[]): number[] {
     if (!this.group) return values.slice();
     return scope(() => {
-      const t = fromData(Float64Array.from(values), [values.length]);
+      const t = fromData(Float64Array.from(values), [values.length]).to(this.group!.device);
       this.group!.broadcast([t]);
-      return Array.from(t.data(), Number);
+      return Array.from(t.to("cpu").data(), Number);
     });
   }
   /** The first does it before the others do. */
@@ -72,6 +73,24 @@ export class Processes {
     if (failed) throw new AnchorError("GROUP", "the first process gave up; its message says why");
     return this.main ? made! : work();
   }
+}
+
+/**
+ * What each of several processes computes on, and how they reach one another: Gloo on the CPU; a GPU of its own for each, and NCCL.
+ * @param device as `ComputeOptions` has it, but for `cuda:N`
+ * @param here   this one's place among the `count` processes on this machine, from 0
+ * @throws {AnchorError} `OPTION` where there are fewer GPUs than processes
+ */
+export function shareDevices(device: string | undefined, here: number, count: number): { backend: GroupBackend; device: string } {
+  const { device: chosen } = chooseCompute({ device }, "training");
+  if (chosen === "cpu") return { backend: "gloo", device: "cpu" };
+  const asked = device ?? process.env.ANCHOR_DEVICE;
+  const misuse = (message: string) => new AnchorError("OPTION", message, { misuse: true });
+  if (asked?.startsWith("cuda:")) throw misuse(`device ${asked}: each of several processes takes a GPU of its own: expected cuda or cpu`);
+  const gpus = cudaDevices();
+  if (count > gpus)
+    throw misuse(`${count} processes want as many GPUs, and this machine has ${gpus}: ask for fewer, or for the device cpu`);
+  return { backend: "nccl", device: `cuda:${here}` };
 }
 
 /** Threads of each of `n` processes on this machine. */

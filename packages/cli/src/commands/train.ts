@@ -15,7 +15,11 @@ export function addTrain(program: Command): void {
     .option("--adapter <kind>", '"lora": train and keep small adapters of the base instead of all weights')
     .option("--rank <r>", "of the adapters (default 16)", Number)
     .option("--seed <n>", "of everything random in the training (default 5, of a head 6)", Number)
-    .option("--nproc <n>", "processes that share each batch, on this machine (or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)", Number)
+    .option(
+      "--nproc <n>",
+      "processes that share each batch, on this machine, with a GPU each where there are any (or RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)",
+      Number,
+    )
     .option("--skip-bad", "leave out pictures that cannot be read, and count them, instead of stopping")
     .option("--fresh", "start over instead of going on with an interrupted run")
     .option("--json", "print the result as JSON")
@@ -45,7 +49,7 @@ export function addTrain(program: Command): void {
             throw new AnchorError("OPTION", `train ${name} ${part}: expected "body" or "head"`, { misuse: true });
           const avatar = Avatar.open(avatarPath(name, c.home));
           const { joinProcesses } = await import("../processes.ts");
-          const joined = await joinProcesses(o.nproc);
+          const joined = await joinProcesses(o.nproc, o.device);
           const options = {
             group: joined.group,
             minutes: o.minutes,
@@ -58,7 +62,7 @@ export function addTrain(program: Command): void {
             seed: o.seed,
             ...recipeFrom(o),
             fresh: o.fresh,
-            device: o.device,
+            device: joined.device ?? o.device,
             precision: o.precision,
             onProgress: joined.main ? c.onProgress : undefined,
             signal: c.signal,
