@@ -25,8 +25,8 @@ export const pretrainingRecipe = {
   ema: 0.999,
   maxGradNorm: 1,
   batch: 8,
-  /** As avatars are trained. */
-  noiseless: 0.8,
+  /** A share of such samples gave a base that was no better (docs/design/mini.md, "From zero, and with dropout"). */
+  noiseless: 0,
   /** So that guidance knows both ways. */
   dropAppearance: 0.1,
   /** Made-up backgrounds cannot be guessed. */

@@ -35,9 +35,10 @@ export interface PretrainOptions extends WorkOptions, ComputeOptions {
   workers?: number;
   /** Made-up people held at once; default 64 for the VAE, 48 for the denoiser. The same for a run that goes on. */
   people?: number;
-  /** Of the denoiser: samples of a step and the rate, instead of `pretrainingRecipe`'s; a GPU is busy with larger batches only. */
+  /** Of the denoiser: samples of a step, the rate and the recipe's `noiseless`, instead of `pretrainingRecipe`'s; a GPU is busy with larger batches only. */
   batch?: number;
   lr?: number;
+  noiseless?: number;
   /** Pictures to train on instead of made-up ones: folders of avatars, or the original's lists (`datasetRows`). */
   data?: readonly string[];
   /** The first of them, counted from 0: a base that is trained on wants new ones. Default 0. The same for a run that goes on. */
@@ -73,7 +74,10 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
   checkAmount("steps", o.steps);
   const { device, precision } = chooseCompute(o, "training");
   const { part } = o;
-  const recipe = chooseRecipe({ ...presets.mini.training.recipe, ...pretrainingRecipe }, { batch: o.batch, lr: o.lr });
+  const recipe = chooseRecipe(
+    { ...presets.mini.training.recipe, ...pretrainingRecipe },
+    { batch: o.batch, lr: o.lr, noiseless: o.noiseless },
+  );
   const from = o.from === undefined ? undefined : baseFolder(o.from);
   const hasVae = existsSync(join(folder, "vae", "config.json"));
   if (part !== "vae" && from === undefined && !hasVae)

@@ -70,21 +70,23 @@ export function addPretrain(program: Command): void {
             throw new AnchorError("OPTION", `pretrain ${part}: expected vae, decoder or denoiser (mini), body or head (full size)`, {
               misuse: true,
             });
-          const given = Object.keys(recipe).filter((k) => part !== "denoiser" || (k !== "batch" && k !== "lr"));
+          const given = Object.keys(recipe).filter((k) => part !== "denoiser" || !["batch", "lr", "noiseless"].includes(k));
           if (given.length > 0)
             throw new AnchorError(
               "OPTION",
-              `pretrain ${part}: ${given.join(", ")}: the mini base has a recipe of its own (of the denoiser --batch and --lr may change)`,
+              `pretrain ${part}: ${given.join(", ")}: the mini base has a recipe of its own (of the denoiser --batch, --lr and --noiseless may change)`,
               {
                 misuse: true,
               },
             );
-          const { batch, lr } = recipe;
+          const { batch, lr, noiseless } = recipe;
           if (o.workers !== undefined && !(Number.isInteger(o.workers) && o.workers >= 1 && o.workers <= 64))
             throw new AnchorError("OPTION", `--workers: expected a whole number from 1 to 64, got ${o.workers}`, { misuse: true });
           if (o.firstPerson !== undefined && !(Number.isInteger(o.firstPerson) && o.firstPerson >= 0))
             throw new AnchorError("OPTION", `--first-person: expected a whole number from 0, got ${o.firstPerson}`, { misuse: true });
-          finish(await pretrain(c.path(o.out), { ...shared, batch, lr, part, data, firstPerson: o.firstPerson, workers: o.workers }));
+          finish(
+            await pretrain(c.path(o.out), { ...shared, batch, lr, noiseless, part, data, firstPerson: o.firstPerson, workers: o.workers }),
+          );
         }),
     );
 }
