@@ -89,7 +89,9 @@ export function shareDevices(device: string | undefined, here: number, count: nu
   if (asked?.startsWith("cuda:")) throw misuse(`device ${asked}: each of several processes takes a GPU of its own: expected cuda or cpu`);
   const gpus = cudaDevices();
   if (count > gpus)
-    throw misuse(`${count} processes want as many GPUs, and this machine has ${gpus}: ask for fewer, or for the device cpu`);
+    throw misuse(
+      `${count} processes want as many GPUs, and this machine has ${gpus}: ask for fewer, or for the device cpu (where several machines share the work, LOCAL_RANK says which of its own each is)`,
+    );
   return { backend: "nccl", device: `cuda:${here}` };
 }
 
