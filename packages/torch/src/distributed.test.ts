@@ -33,7 +33,7 @@ async function together(count: number, body: string, o: { kill?: number; nccl?: 
     script,
     `import { fromData, ProcessGroup, scope } from "${index}";
 const [rank, worldSize, masterPort] = [process.env.RANK, process.env.WORLD_SIZE, process.env.MASTER_PORT].map(Number);
-const group = new ProcessGroup({ rank, worldSize, masterAddr: "127.0.0.1", masterPort, timeout: 20, ...${JSON.stringify(o.nccl ? { backend: "nccl" } : {})}${o.nccl ? ", device: `cuda:${rank}`" : ""} });
+const group = new ProcessGroup({ rank, worldSize, masterAddr: "127.0.0.1", masterPort, timeout: 20${o.nccl ? ', backend: "nccl", device: "cuda:" + rank' : ""} });
 ${body}
 group.close();`,
   );
