@@ -6,7 +6,8 @@ import { cat, keep, noGrad, scope, sourceOf } from "@make-your-anchor/torch";
 import { AutoencoderKL, CLIPVisionModel, ControlNetModel, UNet3DConditionModel } from "@make-your-anchor/diffusion";
 import type { AvatarInfo } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
-import { startFromNothing, startFromPublished, startHeadFromPublished, type Model, type StartedModels } from "./models.ts";
+import type { Model } from "./models/provenance.ts";
+import { startFromNothing, startFromPublished, startHeadFromPublished, type StartedModels } from "./models/start.ts";
 import { modelsIn } from "./import.ts";
 import { presets, type Preset } from "./presets.ts";
 

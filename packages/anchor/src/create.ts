@@ -6,7 +6,7 @@ import { BodyError, loadMotion, saveMotion, type FitReport, type FrameLandmarks,
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
-import { followCamera } from "./camera-move.ts";
+import { followCamera } from "./draft/camera-move.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, readJson, writeJson } from "./files.ts";
 import { fitClip } from "./fit-clip.ts";

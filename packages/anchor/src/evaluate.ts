@@ -5,36 +5,29 @@ import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
-import { viewOf } from "./background.ts";
+import { viewOf } from "./draft/view.ts";
 import { fromPlanes, loadFrames, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
 import type { FaceCounts } from "./head/face-log.ts";
 import { describeFaces, faceBox, scoreFaces, type Box, type FaceScores } from "./head/measure-face.ts";
-import { openParser, prepareHeads } from "./head/heads.ts";
-import { paintHeads, type PaintOptions } from "./head/paint.ts";
+import { maskParser } from "./head/heads.ts";
+import { paintHeads, type FaceOptions } from "./head/paint.ts";
 import { motionHeads } from "./head/source.ts";
 import { checkStrength, faceStrength } from "./head/strength.ts";
-import { generateFrames } from "./generate.ts";
+import { generateFrames, type SamplingOptions } from "./generate.ts";
 import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
-import { loadVae, validatedFrames } from "./models.ts";
+import { loadVae } from "./models/load.ts";
+import { validatedFrames } from "./models/provenance.ts";
 import type { WorkOptions } from "./progress.ts";
 import { mix, writeSheet } from "./sheet.ts";
 
-export interface EvaluateOptions extends WorkOptions, ComputeOptions {
-  steps?: number;
-  /** Of the body's sampling, see `generateFrames`. */
-  guidanceScale?: number;
-  seed?: number;
-  windowSize?: number;
-  windowOverlap?: number;
-  /** Default true: the face is painted where a head model is trained. */
-  face?: boolean;
-  faceTemporal?: Exclude<PaintOptions["temporal"], "apart">;
-  /** As `animate`'s. */
-  faceStrength?: number;
-  facePaste?: PaintOptions["paste"];
-}
+export interface EvaluateOptions
+  extends
+    WorkOptions,
+    ComputeOptions,
+    FaceOptions,
+    Pick<SamplingOptions, "steps" | "guidanceScale" | "seed" | "windowSize" | "windowOverlap"> {}
 
 interface Pair {
   full: Scores;
@@ -120,8 +113,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       boxes.push(avatar.showsFace(heldFrames[i]) && !seen.has(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
     if (strength !== null) bodyOnly = made.slice();
     if (strength) {
-      const { parser: parserPath } = await prepareHeads(avatar, o);
-      using parser = parserPath ? openParser(avatar, parserPath) : undefined;
+      using parser = await maskParser(avatar, o.device, o);
       faces = {};
       for await (const { index, image, face } of paintHeads(avatar, {
         frames: truth.length,

@@ -1,19 +1,16 @@
 /** Sampling an avatar's frames from condition pictures. */
-import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, sampleBody, startOf, type SamplerName } from "@make-your-anchor/diffusion";
+import { Generator, keep, scope, type Tensor } from "@make-your-anchor/torch";
+import { createSampler, sampleBody, startOf, type Sampler, type SamplerName, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
-import type { View } from "./background.ts";
+import type { View } from "./draft/view.ts";
 import { fromPlanes } from "./dataset.ts";
 import { chooseCompute, loading, type ComputeOptions } from "./compute.ts";
-import { embedPrompts, loadModels, type LoadedModels } from "./models.ts";
+import { embedPrompts, loadModels, type LoadedModels } from "./models/load.ts";
 import { presets } from "./presets.ts";
 
-export interface GenerateOptions extends ComputeOptions {
-  frames: number;
-  condition: (frame: number) => RgbImage | Promise<RgbImage>;
-  /** How the camera sees the background of a frame; default unmoved. */
-  view?: (frame: number) => View | undefined;
+/** How frames are sampled, whatever they are of. */
+export interface SamplingOptions {
   /** `"reference"`: the original's settings (steps, guidance, scales, windows, seed) whatever the preset. */
   sampling?: "preset" | "reference";
   /** Default ddim, as the original. */
@@ -28,10 +25,40 @@ export interface GenerateOptions extends ComputeOptions {
   seed?: number;
   windowSize?: number;
   windowOverlap?: number;
+}
+
+export const samplingKeys = [
+  "sampling",
+  "sampler",
+  "eta",
+  "steps",
+  "guidanceScale",
+  "negativePrompt",
+  "seed",
+  "windowSize",
+  "windowOverlap",
+] as const satisfies readonly (keyof SamplingOptions)[];
+
+/** Those of some options that are such. */
+export const samplingOf = (o: SamplingOptions): SamplingOptions => Object.fromEntries(samplingKeys.map((k) => [k, o[k]]));
+
+export interface GenerateOptions extends ComputeOptions, SamplingOptions {
+  frames: number;
+  condition: (frame: number) => RgbImage | Promise<RgbImage>;
+  /** How the camera sees the background of a frame; default unmoved. */
+  view?: (frame: number) => View | undefined;
   firstFrame?: number;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number) => void;
 }
+
+/** What every frame is sampled from, `[1, channels, 1, side, side]`; the caller's. */
+export const startNoise = (
+  g: Generator,
+  sampler: Sampler,
+  scheduler: Partial<SchedulerConfig>,
+  [channels, side]: readonly [number, number],
+): Tensor => scope(() => keep(startOf(sampler, scheduler, g.randn([1, channels, 1, side, side]))));
 
 /** Frames one by one, in order, in memory bounded by the window. */
 export async function* generateFrames(
@@ -57,8 +84,7 @@ export async function* generateFrames(
     const latent = size / models.vae.factor;
     using g = new Generator(o.seed ?? s.seed);
     const sampler = createSampler(o.sampler ?? "ddim", models.scheduler, o.steps ?? s.steps, { eta: o.eta });
-    const drawn = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
-    const noise = own(startOf(sampler, models.scheduler, drawn));
+    const noise = own(startNoise(g, sampler, models.scheduler, [models.vae.config.latent_channels, latent]));
     // One draw a step, for all frames: what frames do not share would flicker.
     const stepNoise = sampler.noisy
       ? sampler.timesteps.map(() => own(g.randn([1, models.vae.config.latent_channels, latent, latent])))

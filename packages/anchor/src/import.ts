@@ -6,7 +6,7 @@ import type { Avatar } from "./avatar.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, replaceFolder, writeError } from "./files.ts";
 import { filesOf } from "./hub/cache.ts";
-import type { Model } from "./models.ts";
+import type { Model } from "./models/provenance.ts";
 import type { WorkOptions } from "./progress.ts";
 
 export interface ImportResult {

@@ -31,6 +31,8 @@ export interface Observation {
 
 /** Side of the pictures the detector looks at. */
 export const observedSize = 512;
+/** Frames decoded before the first of them is looked at: some for each of the detector's threads. */
+const ahead = 16;
 /** Fewer frames teach nothing: half a second. */
 const fewestFrames = 15;
 
@@ -185,7 +187,7 @@ export async function observeClip(
           o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
         }),
       );
-      if (running.length >= 6) await running.shift();
+      if (running.length >= ahead) await running.shift();
     }
     await Promise.all(running);
     if (index < fewestFrames)

@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import type { Avatar } from "./avatar.ts";
 import { filesOf } from "./hub/cache.ts";
-import type { Model } from "./models.ts";
+import type { Model } from "./models/provenance.ts";
 import { adapterFile } from "./train/adapter.ts";
 
 /** Sizes and times of a model's files. */

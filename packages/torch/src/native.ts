@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { openBlasCore, processorFlags } from "./cpu.ts";
+import type { GroupBackend } from "./distributed.ts";
 import { TorchError } from "./errors.ts";
 
 /** A tensor or generator as the addon knows it: slot and generation of a table. */
@@ -31,7 +32,7 @@ export interface Native {
   /** Bytes: allocated, peak allocated, reserved, peak reserved; null where this libtorch cannot tell. */
   cudaMemory(device: number, reset: boolean): [number, number, number, number] | null;
   /** Kinds of groups of processes that this build can open. */
-  groupBackends(): ("gloo" | "nccl")[];
+  groupBackends(): GroupBackend[];
   /** Waits for all of the group; a number that stands for it. Times in seconds. */
   openGroup(backend: string, host: string, port: number, rank: number, size: number, arrival: number, patience: number): number;
   allReduce(group: number, tensors: readonly Handle[]): void;

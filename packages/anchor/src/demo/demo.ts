@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readImage, resizePil, VideoWriter, type RgbImage } from "@make-your-anchor/media";
 import { saveMotion, type Motion } from "@make-your-anchor/body";
-import { animate } from "../animate.ts";
+import { animate } from "../animate/animate.ts";
 import { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
 import { createAvatar } from "../create.ts";

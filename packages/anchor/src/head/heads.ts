@@ -85,7 +85,7 @@ export async function prepareHeads(avatar: Avatar, o: HeadsOptions = {}): Promis
 }
 
 /** The network the avatar's masks come from, or the reason why it cannot be used. */
-export function openParser(avatar: Avatar, path: string, device = "cpu"): FaceParser {
+function openParser(avatar: Avatar, path: string, device = "cpu"): FaceParser {
   if (!existsSync(path))
     throw new AnchorError(
       "FILE",
@@ -93,6 +93,12 @@ export function openParser(avatar: Avatar, path: string, device = "cpu"): FacePa
       { misuse: true },
     );
   return new FaceParser(path, device);
+}
+
+/** The network that masks are made by where the avatar's crops were; undefined where landmarks draw them. Crops that are not there yet are cut: an imported head has none. */
+export async function maskParser(avatar: Avatar, device: string | undefined, o: WorkOptions): Promise<FaceParser | undefined> {
+  const { parser } = await prepareHeads(avatar, { signal: o.signal, onProgress: o.onProgress });
+  return parser === null ? undefined : openParser(avatar, parser, device);
 }
 
 /** Crops of the part of the clip that may be trained on. @throws {AnchorError} `NO_FACE` where there are too few */

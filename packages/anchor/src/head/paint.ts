@@ -1,14 +1,26 @@
 /** The head stage: faces of finished body frames painted anew, window by window, and pasted back. */
-import { Generator, keep, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, overlapWindows, sampleBody, startOf } from "@make-your-anchor/diffusion";
+import { Generator, type Tensor } from "@make-your-anchor/torch";
+import { createSampler, overlapWindows, sampleBody } from "@make-your-anchor/diffusion";
 import { FaceTrack, pasteBack, type FaceSight, type FaceState, type TrackedFace } from "@make-your-anchor/face";
 import { blankImage, bytesRounded, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { chooseCompute, loading, type ComputeOptions } from "../compute.ts";
 import { fromPlanes } from "../dataset.ts";
-import { embedPrompts, loadModels, type LoadedModels } from "../models.ts";
+import { startNoise } from "../generate.ts";
+import { embedPrompts, loadModels, type LoadedModels } from "../models/load.ts";
 import { presets } from "../presets.ts";
 import { headCrop, pasteHead, type HeadCrop } from "./crops.ts";
+
+/** Of what renders an avatar: what becomes of its face. */
+export interface FaceOptions {
+  /** Paints the face anew where a head model is trained. Default true. */
+  face?: boolean;
+  /** `"perFrame"` paints each face by itself, as the original does. Default `"windows"`. */
+  faceTemporal?: "windows" | "perFrame";
+  /** How much of the painted face is shown, 0 (nothing is painted) to 1; default what is nearest to the truth on held-out frames, see `faceStrength`. */
+  faceStrength?: number;
+  facePaste?: PaintOptions["paste"];
+}
 
 export interface PaintOptions extends ComputeOptions {
   frames: number;
@@ -85,12 +97,10 @@ export async function* paintHeads(avatar: Avatar, o: PaintOptions): AsyncGenerat
   try {
     models = loadModels(avatar, "head", load);
     const { vae, draft, paints } = models;
-    const latent = size / vae.factor;
     using g = new Generator(o.seed ?? s.seed);
     const sampler = createSampler("ddim", models.scheduler, o.steps ?? s.steps);
-    const drawn = keep(g.randn([1, vae.config.latent_channels, 1, latent, latent]));
-    const noise = keep(startOf(sampler, models.scheduler, drawn));
-    owned.push(drawn, noise);
+    const noise = startNoise(g, sampler, models.scheduler, [vae.config.latent_channels, size / vae.factor]);
+    owned.push(noise);
     const [windowSize, windowOverlap] = alone(o.temporal) ? [1, 0] : [s.windowSize, s.windowOverlap];
     const painted = sampleBody(models, {
       frames: o.frames,

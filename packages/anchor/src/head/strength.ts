@@ -7,15 +7,15 @@ import { existsSync } from "node:fs";
 import { loadMotion } from "@make-your-anchor/body";
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
-import { viewOf } from "../background.ts";
+import { viewOf } from "../draft/view.ts";
 import type { ComputeOptions } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 import { readJson, writeJson } from "../files.ts";
 import { generateFrames } from "../generate.ts";
-import { validatedFrames } from "../models.ts";
+import { validatedFrames } from "../models/provenance.ts";
 import type { WorkOptions } from "../progress.ts";
 import { weightsMark } from "../weights-mark.ts";
-import { openParser, prepareHeads } from "./heads.ts";
+import { maskParser } from "./heads.ts";
 import { paintHeads } from "./paint.ts";
 import { motionHeads } from "./source.ts";
 
@@ -97,8 +97,7 @@ async function compare(avatar: Avatar, frames: readonly number[], { device, prec
     onProgress: told(0),
   }))
     bodies[index] = image;
-  const { parser: parserPath } = await prepareHeads(avatar, { signal, onProgress });
-  using parser = parserPath ? openParser(avatar, parserPath, device) : undefined;
+  using parser = await maskParser(avatar, device, { signal, onProgress });
   const heads = motionHeads(avatar, motion);
   const sums: Sums = { dd: 0, dr: 0, rr: 0, count: 0 };
   try {

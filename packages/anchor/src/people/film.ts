@@ -3,7 +3,7 @@ import { FaceTrack } from "@make-your-anchor/face";
 import { toLuma } from "@make-your-anchor/media";
 import { toPlanes } from "../dataset.ts";
 import { ConditionRenderer } from "../conditions.ts";
-import { draftPictures } from "../draft-clip.ts";
+import { draftPictures } from "../draft/draft-clip.ts";
 import { headCrop } from "../head/crops.ts";
 import { meshSight } from "../head/sight.ts";
 import { Person } from "./person.ts";

@@ -7,7 +7,7 @@ import { autocast, cat, fromData, keep, noGrad, scope, zeros, type Generator, ty
 import { clipPixels, DDPMScheduler, denoisingLoss, meshFocus, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { Precision } from "../compute.ts";
 import { fromPlanes } from "../dataset.ts";
-import type { StartedModels } from "../models.ts";
+import type { StartedModels } from "../models/start.ts";
 import type { FilmedPerson, PeopleWork } from "../people/film.ts";
 import { presets } from "../presets.ts";
 import { atTheEnd, drawNoiseless, stratifiedTimesteps, withoutNoise } from "../train/draw.ts";

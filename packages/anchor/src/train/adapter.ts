@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Generator, LowRankAdapter, SafetensorsFile, type Parameter, type Tensor } from "@make-your-anchor/torch";
 import { AnchorError } from "../errors.ts";
-import { startSeed, type StartedModels } from "../models.ts";
+import { startSeed, type StartedModels } from "../models/start.ts";
 
 /** The name diffusers looks for. */
 export const adapterFile = "pytorch_lora_weights.safetensors";

@@ -4,9 +4,9 @@ import { paintedFocus, samplePosterior, type AutoencoderKL, type HeadBatch, type
 import { blankImage, readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { PictureSet } from "../dataset.ts";
-import { draftClip, variantAt } from "../draft-clip.ts";
+import { draftClip, variantAt } from "../draft/draft-clip.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
-import { validatedFrames } from "../models.ts";
+import { validatedFrames } from "../models/provenance.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { AskedTraining, type TrainedPart, type TrainOptions } from "./started.ts";
 import { validationFrames, type Pose } from "./validation.ts";

@@ -5,8 +5,10 @@
 import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, predictNoised, startOf, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
 import type { PictureSet } from "../dataset.ts";
-import type { Draft } from "../draft.ts";
-import { saveTrained, type Prompts, type Provenance } from "../models.ts";
+import type { Draft } from "../draft/draft.ts";
+import type { Prompts } from "../models/load.ts";
+import type { Provenance } from "../models/provenance.ts";
+import { saveTrained } from "../models/save.ts";
 import type { VaeSettings } from "../presets.ts";
 import { release } from "./denoising.ts";
 import { trainDenoiser, type DenoiserTraining } from "./denoiser.ts";

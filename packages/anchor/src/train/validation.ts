@@ -1,15 +1,16 @@
 /** Renders at intervals on fixed poses that training never sees, and the best state they saw. */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { Generator, keep, noGrad, SafetensorsFile, saveSafetensors, scope, type Parameter, type Tensor } from "@make-your-anchor/torch";
-import { createSampler, sampleBody, startOf, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
+import { Generator, noGrad, SafetensorsFile, saveSafetensors, scope, type Parameter } from "@make-your-anchor/torch";
+import { createSampler, sampleBody, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
-import type { View } from "../background.ts";
+import type { View } from "../draft/view.ts";
 import { fromPlanes, toPlanes } from "../dataset.ts";
-import type { Draft } from "../draft.ts";
+import type { Draft } from "../draft/draft.ts";
 import { makeFolder, readJson, writeJson } from "../files.ts";
+import { startNoise } from "../generate.ts";
 import { score, type Planes, type Scores } from "../measure.ts";
-import type { Prompts } from "../models.ts";
+import type { Prompts } from "../models/load.ts";
 import type { Preset } from "../presets.ts";
 import { writeSheet } from "../sheet.ts";
 import type { TrainingRun } from "./run.ts";
@@ -126,17 +127,10 @@ export class Validation {
   private async render(signal?: AbortSignal): Promise<Planes[]> {
     const { poses, models, scheduler, sampling: s, prompts, draft } = this.o;
     const size = poses[0].truth.width;
-    const latent = size / models.vae.factor;
     using g = new Generator(s.seed);
-    const owned: Tensor[] = [];
-    const own = (t: Tensor): Tensor => {
-      owned.push(keep(t));
-      return t;
-    };
+    const sampler = createSampler("ddim", scheduler, s.steps, {});
+    const noise = startNoise(g, sampler, scheduler, [models.vae.config.latent_channels, size / models.vae.factor]);
     try {
-      const sampler = createSampler("ddim", scheduler, s.steps, {});
-      const drawn = own(g.randn([1, models.vae.config.latent_channels, 1, latent, latent]));
-      const noise = own(startOf(sampler, scheduler, drawn));
       const made: Planes[] = [];
       const frames = sampleBody(models, {
         frames: poses.length,
@@ -158,7 +152,7 @@ export class Validation {
       for await (const { index, pixels } of frames) made[index] = toPlanes(fromPlanes(bytesTruncated(pixels), size, size));
       return made;
     } finally {
-      for (const t of owned) t.dispose();
+      noise.dispose();
     }
   }
 }

@@ -179,7 +179,7 @@ export async function fitMotion(
       .mul(weight / count);
   const beyond = (t: Tensor, l: { min: Tensor; max: Tensor; free: Tensor }) => l.min.sub(t).relu().add(t.sub(l.max).relu()).mul(l.free);
 
-  const loss = (stage: number, rho: number, further?: () => Tensor): Tensor => {
+  const loss = (stage: number, rho: number, further?: (p: BodyParameters) => Tensor): Tensor => {
     const { joints, p } = forward();
     const residual = project(joints).sub(targetT).square().sum(2); // squared pixels, [F, P]
     const rho2 = rho ** 2;
@@ -232,7 +232,7 @@ export async function fitMotion(
       );
       terms.push(mean(first(p.transl!), 2000), mean(first(p.transl!.narrow(1, 2, 1)), 2000));
     }
-    if (further) terms.push(further());
+    if (further) terms.push(further(p));
     return terms.reduce((a, b) => a.add(b));
   };
   const descend = async (stage: Stage, lossAt: (i: number) => Tensor) => {
@@ -313,7 +313,7 @@ export async function fitMotion(
     const stepsOf = Math.ceil(steps / blurs.length);
     await descend({ steps, rate, free: last.free }, (i) => {
       if (i % stepsOf === 0) appearance.blur(Math.max(0.5, blurs[i / stepsOf] * pictures.size));
-      return loss(stages.length, robustPixels.to, () => {
+      return loss(stages.length, robustPixels.to, (all) => {
         // Of a long clip not all frames at once.
         const picked = Array.from({ length: Math.ceil((available - (i % strides)) / strides) }, (_, k) => (i % strides) + k * strides);
         const index = fromData(
@@ -321,7 +321,7 @@ export async function fitMotion(
           [picked.length],
         );
         const p = Object.fromEntries(
-          Object.entries(forward().p).map(([name, t]) => [name, name === "betas" ? t : (t as Tensor).indexSelect(0, index)]),
+          Object.entries(all).map(([name, t]) => [name, name === "betas" ? t : (t as Tensor).indexSelect(0, index)]),
         ) as unknown as BodyParameters;
         const vertices = surface.forward(p).vertices.indexSelect(1, places);
         const projected = vertices

@@ -2,9 +2,10 @@ import { Option, type Command } from "commander";
 import { existsSync } from "node:fs";
 import { print, printJson, toldFaces } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
+import { addRenderFlags, renderOptions, type RenderFlags } from "../render-flags.ts";
 import { run } from "../run.ts";
 
-interface Options extends ComputeFlags {
+interface Options extends ComputeFlags, RenderFlags {
   motion?: string;
   conditions?: string;
   out?: string;
@@ -14,23 +15,16 @@ interface Options extends ComputeFlags {
   sampling?: "preset" | "reference";
   sampler?: "ddim" | "ddpm" | "unipc" | "dpmsolver++";
   eta?: number;
-  steps?: number;
-  guidance?: number;
   negativePrompt?: string;
   seed?: number;
-  window?: number;
-  overlap?: number;
-  face: boolean;
   faceDetector?: string;
-  facePerFrame?: boolean;
-  faceStrength?: number;
-  facePaste?: "seamless" | "reference";
   fresh?: boolean;
   json?: boolean;
 }
 
 export function addAnimate(program: Command): void {
-  addComputeFlags(program.command("animate <name>"))
+  const command = program
+    .command("animate <name>")
     .description("let the avatar perform a motion as video; interrupted, the same command goes on")
     .option("--motion <what>", "a motion file (.npz, .npy), another avatar, or a clip")
     .option("--conditions <folder>", "ready condition pictures instead of a motion, in the style of the avatar's own")
@@ -42,22 +36,10 @@ export function addAnimate(program: Command): void {
       new Option("--sampling <settings>", "the preset's settings, or the original's").choices(["preset", "reference"]).default("preset"),
     )
     .addOption(new Option("--sampler <name>", "how noise is taken away").choices(["ddim", "ddpm", "unipc", "dpmsolver++"]).default("ddim"))
-    .option("--eta <x>", "noise of ddim's steps, 0 to 1", Number)
-    .option("--steps <n>", "denoising steps", Number)
-    .option("--guidance <g>", "guidance scale (1: none)", Number)
+    .option("--eta <x>", "noise of ddim's steps, 0 to 1", Number);
+  addComputeFlags(addRenderFlags(command))
     .option("--negative-prompt <text>", "what guidance leads away from (sd15)")
     .option("--seed <n>", "seed of the noise (one step of the mini preset has none)", Number)
-    .option("--window <n>", "frames a window", Number)
-    .option("--overlap <n>", "frames that windows share", Number)
-    .option("--no-face", "leave the face as the body model renders it, though a head model is trained")
-    .option("--face-per-frame", "paint each frame's face by itself, as the original does")
-    .option("--face-strength <s>", "how much of the painted face is shown, 0 to 1; default what held-out frames show to be best", Number)
-    .addOption(
-      new Option("--face-paste <how>", "seamless, or the whole crop on a soft plate as the original does").choices([
-        "seamless",
-        "reference",
-      ]),
-    )
     .option("--face-detector <file>", "with --conditions: SCRFD as ONNX instead of the detector that comes with the tool")
     .option("--fresh", "render every frame anew")
     .option("--json", "print the result as JSON")
@@ -69,6 +51,7 @@ export function addAnimate(program: Command): void {
         if (motion !== undefined)
           motion = existsSync(c.path(motion)) || /[./\\]/.test(motion) ? c.path(motion) : avatarPath(motion, c.home);
         const result = await animate(avatar, {
+          ...renderOptions(o),
           motion,
           conditions: o.conditions && c.path(o.conditions),
           out: o.out && c.path(o.out),
@@ -78,18 +61,10 @@ export function addAnimate(program: Command): void {
           sampling: o.sampling,
           sampler: o.sampler,
           eta: o.eta,
-          steps: o.steps,
-          guidanceScale: o.guidance,
           negativePrompt: o.negativePrompt,
           seed: o.seed,
-          windowSize: o.window,
-          windowOverlap: o.overlap,
           device: o.device,
           precision: o.precision,
-          face: o.face,
-          faceTemporal: o.facePerFrame ? "perFrame" : "windows",
-          faceStrength: o.faceStrength,
-          facePaste: o.facePaste,
           faceDetector: o.faceDetector && c.path(o.faceDetector),
           fresh: o.fresh,
           onProgress: c.onProgress,

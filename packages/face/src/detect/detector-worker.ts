@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parentPort } from "node:worker_threads";
 import type { RgbImage } from "@make-your-anchor/media";
-import { cutHand, handCrop, placeIn } from "./hand-crop.ts";
+import { cutHand, distinctHands, handCrop, placeIn } from "./hand-crop.ts";
 import {
   meshToInner,
   cocoNames,
@@ -190,6 +190,7 @@ async function look({ id, describe, width, height, data }: Request): Promise<voi
     const input = tf.tensor(data, [1, height, width, 3], "float32");
     const result = (await engine.detect(input, { face: { description: { enabled: describe } } })) as HumanResult;
     tf.dispose(input);
+    result.hand = distinctHands(result.hand);
     for (const hand of result.hand) {
       for (let look = 0; look < furtherLooks && hand.keypoints.length === 21; look++) {
         const again = await lookAgain({ width, height, data }, hand.keypoints);

@@ -1,6 +1,6 @@
 /** The default detector: Human (MediaPipe-style models on WebAssembly), in worker threads; it comes with npm and needs no download. */
 import { Worker } from "node:worker_threads";
-import { availableParallelism } from "node:os";
+import { availableParallelism, freemem } from "node:os";
 import type { RgbImage } from "@make-your-anchor/media";
 import type { Detection } from "./landmarks.ts";
 
@@ -18,13 +18,16 @@ interface Pending {
   reject: (e: Error) => void;
 }
 
+/** Models and what they need, in each thread. */
+const workerBytes = 500 * 2 ** 20;
+
 /**
  * Starts the default detector.
- * @param options.workers pictures looked at side by side; default one a core, at most four
+ * @param options.workers pictures looked at side by side; default one a core, at most eight, and no more than half of the free memory holds
  * @param options.describe faces get a `descriptor` where `detect` does not say otherwise; default false
  */
 export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector {
-  const count = options.workers ?? Math.min(4, availableParallelism());
+  const count = options.workers ?? Math.max(1, Math.min(8, availableParallelism(), Math.floor(freemem() / 2 / workerBytes)));
   const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
   const pending: Map<number, Pending>[] = workers.map(() => new Map());
   let next = 0;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { cutHand, handCrop, placeIn } from "./hand-crop.ts";
+import { cutHand, distinctHands, handCrop, placeIn } from "./hand-crop.ts";
 
 /** A hand held up, its wrist at (0, 0) and its fingers 60 to 100 pixels above, then turned (clockwise, rad) and moved. */
 function hand(turn: number, x = 0, y = 0): [number, number][] {
@@ -72,5 +72,25 @@ describe("a hand's crop", () => {
     const crop = handCrop(Array.from({ length: 21 }, () => [5, 6] as const));
     expect(crop.center.every((x) => Number.isFinite(x))).toBe(true);
     expect([...crop.right, ...crop.down].every((x) => x === 0 || Number.isFinite(x))).toBe(true);
+  });
+});
+
+describe("hands found twice", () => {
+  const found = (score: number, points: [number, number][]) => ({ score, keypoints: points.map(([x, y]) => [x, y, 0] as const) });
+
+  it("are one, the surer", () => {
+    const [right, left] = [hand(0, 100, 200), hand(0.4, 260, 210)];
+    const hands = [found(0.5, hand(0.1, 104, 197)), found(0.6, left), found(0.9, right)];
+    expect(distinctHands(hands).map((h) => h.score)).toEqual([0.9, 0.6]);
+  });
+
+  it("are two where one lies over the other, turned, or where they cross", () => {
+    expect(distinctHands([found(0.9, hand(0)), found(0.8, hand(Math.PI / 2))])).toHaveLength(2);
+    expect(distinctHands([found(0.9, hand(0)), found(0.8, hand(0, 50))])).toHaveLength(2);
+  });
+
+  it("no points: neither one nor two", () => {
+    const none = { score: 0.4, keypoints: [] };
+    expect(distinctHands([none, found(0.9, hand(0)), none])).toHaveLength(3);
   });
 });

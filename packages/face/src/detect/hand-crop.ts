@@ -5,6 +5,7 @@
 import type { RgbImage } from "@make-your-anchor/media";
 
 type XY = readonly [number, number];
+type XYZ = readonly [number, number, number];
 
 /** A turned square: its middle, half of its side along its own x axis, and along its own y axis; pixels of the picture. */
 export interface HandCrop {
@@ -42,6 +43,24 @@ export function handCrop(points: readonly XY[]): HandCrop {
   };
 }
 
+/** Points of one hand found twice lie nearer to one another than this, on average, in its own length. */
+const same = 0.25;
+
+/** Hands without those that were found a second time, often as one of another kind: the surer stay. */
+export function distinctHands<H extends { score: number; keypoints: readonly XYZ[] }>(hands: readonly H[]): H[] {
+  const kept: H[] = [];
+  for (const hand of hands.toSorted((a, b) => b.score - a.score)) {
+    const away = ([x, y]: XYZ, [u, v]: XYZ) => Math.hypot(x - u, y - v);
+    const again = kept.some(({ keypoints }) => {
+      const length = Math.max(...keypoints.map((p) => away(p, keypoints[0])));
+      const sum = hand.keypoints.reduce((s, p, k) => s + away(p, keypoints[k] ?? p), 0);
+      return hand.keypoints.length === keypoints.length && sum < same * length * keypoints.length;
+    });
+    if (!again) kept.push(hand);
+  }
+  return kept;
+}
+
 /** A place of the crop, 0..1 to the right and down, on the picture. */
 export const placeIn = (c: HandCrop, u: number, v: number): [number, number] => [
   c.center[0] + (2 * u - 1) * c.right[0] + (2 * v - 1) * c.down[0],
@@ -51,18 +70,30 @@ export const placeIn = (c: HandCrop, u: number, v: number): [number, number] => 
 /** The crop's picture `[side, side, 3]`, 0..1; black beside the picture. */
 export function cutHand({ width, height, data }: RgbImage, crop: HandCrop, side: number): Float32Array {
   const out = new Float32Array(side * side * 3);
+  const {
+    center: [cx, cy],
+    right: [rx, ry],
+    down: [dx, dy],
+  } = crop;
   for (let j = 0, o = 0; j < side; j++) {
+    const t = (2 * (j + 0.5)) / side - 1;
     for (let i = 0; i < side; i++, o += 3) {
-      const [px, py] = placeIn(crop, (i + 0.5) / side, (j + 0.5) / side);
-      const [x, y] = [px - 0.5, py - 0.5]; // pixel centres lie at halves
-      const [a, b] = [Math.floor(x), Math.floor(y)];
-      const [u, v] = [x - a, y - b];
+      const s = (2 * (i + 0.5)) / side - 1;
+      const x = cx + s * rx + t * dx - 0.5; // pixel centres lie at halves
+      const y = cy + s * ry + t * dy - 0.5;
+      const a = Math.floor(x);
+      const b = Math.floor(y);
+      const u = x - a;
+      const v = y - b;
       for (let n = 0; n < 4; n++) {
-        const [k, l] = [a + (n & 1), b + (n >> 1)];
+        const k = a + (n & 1);
+        const l = b + (n >> 1);
         if (k < 0 || l < 0 || k >= width || l >= height) continue;
         const weight = ((n & 1 ? u : 1 - u) * (n >> 1 ? v : 1 - v)) / 255;
         const p = 3 * (l * width + k);
-        for (let c = 0; c < 3; c++) out[o + c] += weight * data[p + c];
+        out[o] += weight * data[p];
+        out[o + 1] += weight * data[p + 1];
+        out[o + 2] += weight * data[p + 2];
       }
     }
   }

@@ -30,3 +30,14 @@ export function readTensor(fd: number, from: number, shape: readonly number[], d
   }
   return t;
 }
+
+/** What a file of tensors tells about one of them. @throws {TorchError} `NO_KEY` */
+export function ofKey<T>(entries: ReadonlyMap<string, T>, key: string, path: string): T {
+  const entry = entries.get(key);
+  if (entry === undefined)
+    throw new TorchError(
+      "NO_KEY",
+      `${path}: no tensor "${key}"; it holds ${entries.size}: ${[...entries.keys()].slice(0, 5).join(", ")}, …`,
+    );
+  return entry;
+}

@@ -5,7 +5,7 @@ import { TorchError } from "../errors.ts";
 import { noGrad, scope } from "../scope.ts";
 import type { StateDictSource } from "../nn/module.ts";
 import type { Tensor } from "../tensor.ts";
-import { readTensor } from "./mapped.ts";
+import { ofKey, readTensor } from "./mapped.ts";
 
 const fromFile: Record<string, DType> = {
   BOOL: "bool",
@@ -113,13 +113,7 @@ export class SafetensorsFile implements StateDictSource {
     return this.infos.has(key);
   }
   info(key: string): TensorInfo {
-    const info = this.infos.get(key);
-    if (!info)
-      throw new TorchError(
-        "NO_KEY",
-        `${this.path}: no tensor "${key}"; it holds ${this.infos.size}: ${[...this.infos.keys()].slice(0, 5).join(", ")}, …`,
-      );
-    return info;
+    return ofKey(this.infos, key, this.path);
   }
   shape(key: string): readonly number[] {
     return this.info(key).shape;

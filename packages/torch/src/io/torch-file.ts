@@ -9,7 +9,7 @@ import { noGrad, scope } from "../scope.ts";
 import type { StateDictSource } from "../nn/module.ts";
 import type { Tensor } from "../tensor.ts";
 import * as ops from "../ops.gen.ts";
-import { readTensor } from "./mapped.ts";
+import { ofKey, readTensor } from "./mapped.ts";
 import { readPickle, type PickleDict, type PickleGlobal } from "./pickle.ts";
 import { readZipDirectory } from "./zip-directory.ts";
 
@@ -226,21 +226,12 @@ export class TorchFile implements StateDictSource {
   keys(): Iterable<string> {
     return this.entries.keys();
   }
-  private entry(key: string): TensorEntry {
-    const entry = this.entries.get(key);
-    if (!entry)
-      throw new TorchError(
-        "NO_KEY",
-        `${this.path}: no tensor "${key}"; it holds ${this.entries.size}: ${[...this.entries.keys()].slice(0, 5).join(", ")}, …`,
-      );
-    return entry;
-  }
   shape(key: string): readonly number[] {
-    return this.entry(key).shape;
+    return ofKey(this.entries, key, this.path).shape;
   }
   /** The tensor in the file's own dtype, on the CPU; the caller owns it. */
   read(key: string): Tensor {
-    const { storage, offset, shape, stride } = this.entry(key);
+    const { storage, offset, shape, stride } = ofKey(this.entries, key, this.path);
     const width = dtypeWidth(storage.dtype);
     const from = this.places.get(storage.key)!.from + offset * width;
     const packed = shape.includes(0) || shape.every((n, i) => n === 1 || stride[i] === product(shape, i + 1));

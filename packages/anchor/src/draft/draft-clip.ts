@@ -1,10 +1,12 @@
 /** Drafts of the pictures that something is trained on: for rendering from all of them, for training without what they are drafts of. */
 import { setImmediate as breathe } from "node:timers/promises";
-import type { PictureSet } from "./dataset.ts";
-import { layeredBackground, type Background, type View } from "./background.ts";
+import type { PictureSet } from "../dataset.ts";
+import type { Background } from "./background.ts";
+import { layeredBackground } from "./layers.ts";
+import type { View } from "./view.ts";
 import { DraftSums, type Draft } from "./draft.ts";
-import { Dice } from "./people/random.ts";
-import type { WorkOptions } from "./progress.ts";
+import { Dice } from "../people/random.ts";
+import type { WorkOptions } from "../progress.ts";
 
 export interface DraftOptions extends WorkOptions {
   /** How many parts the pictures are cut into, in their order; a picture's draft leaves out its own part. Default 8. */

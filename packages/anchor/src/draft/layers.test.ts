@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { applyAffine, invertAffine } from "@make-your-anchor/media";
-import { layeredBackground, reachOf, toShares, viewOf, type View } from "./background.ts";
+import { layeredBackground } from "./layers.ts";
+import { reachOf, toShares, viewOf, type View } from "./view.ts";
 import { cameraViews } from "./camera-move.ts";
 
 const size = 64;

@@ -3,7 +3,7 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
-import type { View } from "./background.ts";
+import type { View } from "./view.ts";
 import { Draft } from "./draft.ts";
 import { draftPictures } from "./draft-clip.ts";
 

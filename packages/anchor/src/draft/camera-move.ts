@@ -7,10 +7,12 @@ import { setImmediate as breathe } from "node:timers/promises";
 import { solveLinear } from "@make-your-anchor/diffusion";
 import { saveMotion, type Motion } from "@make-your-anchor/body";
 import { applyAffine, gaussianBlur, invertAffine, readImage, resizePil, type Affine } from "@make-your-anchor/media";
-import type { Avatar } from "./avatar.ts";
-import { aside, layeredBackground, most, nearMesh, reachOf, spread, toShares, type View } from "./background.ts";
-import { toPlanes } from "./dataset.ts";
-import type { WorkOptions } from "./progress.ts";
+import type { Avatar } from "../avatar.ts";
+import { nearMesh } from "./background.ts";
+import { aside, layeredBackground, most, spread } from "./layers.ts";
+import { reachOf, toShares, type View } from "./view.ts";
+import { toPlanes } from "../dataset.ts";
+import type { WorkOptions } from "../progress.ts";
 
 /** Side of the pictures that are looked at, pixels; larger frames are made smaller. */
 const side = 128;

@@ -6,9 +6,10 @@
 import { existsSync } from "node:fs";
 import { fromData, SafetensorsFile, saveSafetensors } from "@make-your-anchor/torch";
 import type { RgbImage } from "@make-your-anchor/media";
-import { fromPlanes, toPlanes } from "./dataset.ts";
-import { Background, BackgroundSums, nearMesh, trust, type View } from "./background.ts";
-import { AnchorError } from "./errors.ts";
+import { fromPlanes, toPlanes } from "../dataset.ts";
+import { Background, BackgroundSums, nearMesh, trust } from "./background.ts";
+import type { View } from "./view.ts";
+import { AnchorError } from "../errors.ts";
 
 /** Steps of the table along red, green and blue: finer, and frames no longer agree on what a place looks like; coarser, and neighbours blur. */
 const levels = 64;
