@@ -1,6 +1,6 @@
 /** Interrupted and gone on: creating, training, rendering; several processes, adapters, other sources of motion. */
-import { spawn } from "node:child_process";
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { animate, Avatar, createAvatar, trainBody } from "@make-your-anchor/anchor";
@@ -84,13 +84,49 @@ describe("resuming", () => {
       else await run;
       return [...seen];
     };
+    await create({ stage: "finding landmarks", at: 12 });
+    // A mark on what was seen shows that it is not looked for again.
+    const log = `${folder}.creating/detections.jsonl`;
+    const marked = readFileSync(log, "utf8").replace('{"frame":3,', '{"mark":1,"frame":3,');
+    expect(marked).toContain("mark");
+    writeFileSync(log, marked);
+    await create({ stage: "finding landmarks", at: 30 });
+    expect(readFileSync(log, "utf8")).toContain("mark");
+    expect(readFileSync(log, "utf8").trim().split("\n").length).toBeGreaterThanOrEqual(30);
     expect(await create({ stage: "fitting the body", at: 3 })).toContain("finding landmarks");
+    expect(existsSync(log)).toBe(false);
     expect(Avatar.exists(folder)).toBe(false);
     expect(await create({ stage: "drawing conditions", at: 5 })).toEqual(["fitting the body", "drawing conditions"]);
     expect(await create()).toEqual(["drawing conditions", "following the camera"]);
     expect(readdirSync(Avatar.open(folder).path("conditions"))).toHaveLength(40);
     expect(existsSync(`${folder}.creating`)).toBe(false);
     expect(readdirSync(folder).sort()).toEqual(["avatar.json", "clip", "conditions", "motion.npz"]);
+  });
+
+  it("a clip of somebody else moves the avatar, with its sound; its motion is found once", async () => {
+    const avatar = copy("driven");
+    const clip = join(home, "elsewhere.mp4");
+    execFileSync("ffmpeg", ["-v", "error", "-i", join(demo, "presenter.mp4"), "-t", "0.64", clip]);
+    /** The stages seen until `stop`. */
+    const perform = async (stop?: string): Promise<string[]> => {
+      const seen = new Set<string>();
+      const abort = new AbortController();
+      const onProgress = (p: { stage: string; done: number }) => {
+        seen.add(p.stage);
+        if (p.stage === stop && p.done >= 3) abort.abort();
+      };
+      const run = animate(avatar, { motion: clip, frames: 2, steps: 1, signal: abort.signal, onProgress });
+      if (stop) await expect(run).rejects.toThrow();
+      else expect(await run).toMatchObject({ frames: 2, audio: clip });
+      return [...seen];
+    };
+    const folder = avatar.path("videos", "elsewhere");
+    expect(await perform("fitting the body")).toEqual(["finding the person", "finding landmarks", "fitting the body"]);
+    expect(readdirSync(folder)).toEqual(["detections.jsonl"]);
+    expect(await perform()).toContain("rendering");
+    expect(readdirSync(folder).sort()).toEqual(["frames", "job.json", "motion.json", "motion.npz", "report.json", "video.mp4"]);
+    expect(await perform()).toEqual(["encoding"]);
+    expect(loadMotion(join(folder, "motion.npz")).frames).toBe(16);
   });
 
   it("Ctrl-C stops after the step, says so, and the same command goes on", async () => {

@@ -1,5 +1,5 @@
 /** `create`: footage to an avatar folder with frames, motion and condition frames. */
-import { existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, renameSync, rmSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
 import { BodyError, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
@@ -8,7 +8,7 @@ import { bodyModel } from "./body-models.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
 import { followCamera } from "./draft/camera-move.ts";
 import { AnchorError } from "./errors.ts";
-import { makeFolder, readJson, writeJson } from "./files.ts";
+import { fileStamp, makeFolder, readJson, writeJson } from "./files.ts";
 import { fitClip } from "./fit-clip.ts";
 import { observeClip, type Observation } from "./observe.ts";
 import { presets, type PresetName } from "./presets.ts";
@@ -27,27 +27,23 @@ export interface CreateOptions extends WorkOptions {
   force?: boolean;
 }
 
+/** Errors of a clip that cannot become an avatar, however often it is tried. */
+const uselessClip = new Set(["NO_PERSON", "TWO_PEOPLE", "TOO_SHORT"]);
+
 /** Share of the clip's end that is never trained on. */
 const heldOutShare = 0.2;
 
 /** What the slow steps found; kept until the avatar is whole, so that an interrupted creation goes on behind them. */
 interface Fitted {
-  clip: ClipStamp;
+  clip: string;
   preset: PresetName;
   bodyModel: string;
   info: Omit<AvatarInfo, "created">;
 }
 interface Observed {
-  clip: ClipStamp;
+  clip: string;
   observation: Observation;
 }
-/** Tells a clip from another put in its place. */
-type ClipStamp = string;
-const clipStamp = (path: string): ClipStamp => {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  return stat ? `${path} ${stat.size} ${stat.mtimeMs}` : path;
-};
-
 const nullable = (s: { median: number; p95: number }) => ({
   median: Number.isFinite(s.median) ? s.median : null,
   p95: Number.isFinite(s.p95) ? s.p95 : null,
@@ -70,11 +66,12 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
   const data = bodyModel(modelName); // fails early on an unusable file
   const work = `${folder}.creating`;
+  const seenPath = `${work}/detections.jsonl`;
   const observedPath = `${work}/observed.json`;
   const fittedPath = `${work}/fitted.json`;
   const source = resolve(o.clip);
-  const clip = clipStamp(source);
-  const kept = <T extends { clip: ClipStamp }>(path: string): T | undefined => {
+  const clip = fileStamp(source);
+  const kept = <T extends { clip: string }>(path: string): T | undefined => {
     const found = existsSync(path) ? (readJson(path) as T) : undefined;
     return found?.clip === clip ? found : undefined;
   };
@@ -82,14 +79,15 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   const found = kept<Fitted>(fittedPath);
   const fitted =
     found && found.preset === preset.name && found.bodyModel === modelName && existsSync(`${work}/motion.npz`) ? found : undefined;
-  if (!observed && !fitted) rmSync(work, { recursive: true, force: true });
+  const begun = existsSync(seenPath) || observed || fitted;
+  if (!begun) rmSync(work, { recursive: true, force: true });
   else if (fitted?.info.conditionStyle !== style) rmSync(`${work}/conditions`, { recursive: true, force: true }); // of another fit or style
   try {
     return await finish(fitted ? { ...fitted.info, conditionStyle: style } : await observeAndFit());
   } catch (error) {
     // A clip that cannot become an avatar leaves nothing; what an interruption finished is kept.
-    if (error instanceof BodyError || (!existsSync(observedPath) && !existsSync(fittedPath)))
-      rmSync(work, { recursive: true, force: true });
+    const useless = error instanceof BodyError || (error instanceof AnchorError && uselessClip.has(error.code));
+    if (useless || ![seenPath, observedPath, fittedPath].some((path) => existsSync(path))) rmSync(work, { recursive: true, force: true });
     throw error;
   }
 
@@ -118,8 +116,9 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
 
   async function fit() {
-    const { info, crop, fps, landmarks } = observed?.observation ?? (await observeClip(source, o));
+    const { info, crop, fps, landmarks } = observed?.observation ?? (await observeClip(source, { ...o, keep: { path: seenPath, clip } }));
     if (!observed) writeJson(observedPath, { clip, observation: { info, crop, fps, landmarks } } satisfies Observed);
+    rmSync(seenPath, { force: true });
     const fitted = await fitClip(source, data, { crop, fps, landmarks }, o);
     const without = (sees: (l: FrameLandmarks) => boolean) => landmarks.flatMap((l, i) => (sees(l) ? [] : [i]));
     const unseen = { person: without((l) => l.face !== undefined || l.body.some(Boolean)), face: without((l) => l.face !== undefined) };
@@ -172,7 +171,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     if (preset.models) await followCamera(avatar, motion, o); // published weights paint from no drafts
     if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
     avatar.save();
-    for (const path of [observedPath, fittedPath]) rmSync(path, { force: true });
+    for (const path of [seenPath, observedPath, fittedPath]) rmSync(path, { force: true });
     rmSync(folder, { recursive: true, force: true });
     renameSync(work, folder);
     return Avatar.open(folder);

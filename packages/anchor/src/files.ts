@@ -1,5 +1,17 @@
 /** Atomic writes and reads of small files, with errors that name the way out. */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { AnchorError } from "./errors.ts";
 
@@ -60,6 +72,12 @@ export function readJson(path: string): unknown {
   } catch (cause) {
     throw new AnchorError("FILE", `${path}: not valid JSON (${(cause as Error).message})`, { cause });
   }
+}
+
+/** Tells a file from another put in its place. */
+export function fileStamp(path: string): string {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat ? `${path} ${stat.size} ${stat.mtimeMs}` : path;
 }
 
 /** `000001.png` of frame 0: files count from 1, as the original's do. */

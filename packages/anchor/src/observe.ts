@@ -11,6 +11,7 @@ import {
   type PersonLandmarks,
 } from "@make-your-anchor/face";
 import type { FrameLandmarks } from "@make-your-anchor/body";
+import { DetectionLog } from "./detection-log.ts";
 import { AnchorError } from "./errors.ts";
 import { FollowedPerson, isPlain, typicalDescriptor } from "./follow.ts";
 import type { WorkOptions } from "./progress.ts";
@@ -150,11 +151,16 @@ function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
 
 /**
  * Finds the person and their landmarks in every frame. Each frame, at `observedSize`, is also handed to `onFrame`.
+ * @param o.keep where what was seen is kept as it comes, and what tells the clip from another: an interrupted search goes on behind it
  * @throws {AnchorError} `NO_PERSON`, `TWO_PEOPLE`, `TOO_SHORT`
  */
 export async function observeClip(
   path: string,
-  o: WorkOptions & { maxFps?: number; onFrame?: (frame: RgbImage, index: number) => void | Promise<void> } = {},
+  o: WorkOptions & {
+    maxFps?: number;
+    onFrame?: (frame: RgbImage, index: number) => void | Promise<void>;
+    keep?: { path: string; clip: string };
+  } = {},
 ): Promise<Observation> {
   const info = await probeVideo(path);
   const fps = Math.min(info.fps, o.maxFps ?? 30);
@@ -169,8 +175,14 @@ export async function observeClip(
     const { crop, seenAt, descriptor } = await findPerson(path, info, detector, o);
     const detections: Detection[] = [];
     const running: Promise<void>[] = [];
+    const log = o.keep && new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, crop, fps, observedSize]));
     let index = 0;
     let done = 0;
+    const seen = (i: number, d: Detection) => {
+      detections[i] = d;
+      done++;
+      o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
+    };
     for await (const frame of decodeVideo(path, {
       fps: fps === info.fps ? undefined : fps,
       crop,
@@ -180,16 +192,24 @@ export async function observeClip(
     })) {
       const i = index++;
       await o.onFrame?.(frame, i);
-      running.push(
-        detector.detect(frame).then(async (d) => {
-          detections[i] = isPlain(d, seenAt) ? d : await detector.detect(frame, { describe: true });
-          done++;
-          o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
-        }),
-      );
+      const known = log?.known(i);
+      if (known) {
+        seen(i, known);
+        continue;
+      }
+      const look = detector.detect(frame).then(async (plain) => {
+        const d = isPlain(plain, seenAt) ? plain : await detector.detect(frame, { describe: true });
+        log?.add(i, d);
+        seen(i, d);
+      });
+      look.catch(() => {}); // told when its turn comes
+      running.push(look);
       if (running.length >= ahead) await running.shift();
     }
-    await Promise.all(running);
+    while (running.length > 0) {
+      await running.shift();
+      o.signal?.throwIfAborted();
+    }
     if (index < fewestFrames)
       throw new AnchorError(
         "TOO_SHORT",

@@ -117,7 +117,9 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
   checkOptions(avatar, o);
   const compute = chooseCompute(o, "rendering");
   const wanted = o.face ?? true;
-  const source = await openSource(avatar, o);
+  const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions ?? "").replace(/\.[^.]+$/, "");
+  const folder = avatar.path("videos", name);
+  const source = await openSource(avatar, folder, o);
   if (wanted && !avatar.headTrained)
     source.notes.push(
       `no head model is trained, so faces are as the body model renders them ("anchor train ${avatar.info.name} head" makes one)`,
@@ -127,8 +129,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     const withFace = strength > 0;
     startPeak(compute);
     const count = Math.min(source.frames, o.frames ?? source.frames);
-    const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions!).replace(/\.[^.]+$/, "");
-    const folder = makeFolder(avatar.path("videos", name));
+    makeFolder(folder);
     const video = o.out ? resolve(o.out) : join(folder, "video.mp4");
     if (!existsSync(dirname(video))) throw new AnchorError("FILE", `${dirname(video)}: no such folder for the video`, { misuse: true });
     const job = openJob(

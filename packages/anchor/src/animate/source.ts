@@ -5,15 +5,13 @@ import { basename, extname, resolve } from "node:path";
 import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
-import { bodyModel } from "../body-models.ts";
 import { ConditionRenderer } from "../conditions.ts";
 import { viewOf, type View } from "../draft/view.ts";
 import { AnchorError } from "../errors.ts";
 import { pictureFiles } from "../files.ts";
-import { fitClip } from "../fit-clip.ts";
 import { motionHeads, pictureHeads, scrfdAsDetector, type HeadSource } from "../head/source.ts";
-import { observeClip } from "../observe.ts";
 import { retarget } from "../retarget.ts";
+import { drivingMotion } from "./driving-clip.ts";
 import type { AnimateOptions } from "./options.ts";
 
 /** Frames to render, as conditions. */
@@ -33,8 +31,11 @@ export interface AnimateSource {
 
 const videoExtensions = new Set([".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"]);
 
-/** @throws {AnchorError} `OPTION`, `NO_CONDITIONS`, `FILE` and what opening a motion or a clip throws */
-export async function openSource(avatar: Avatar, o: AnimateOptions): Promise<AnimateSource> {
+/**
+ * @param folder the animation's, where a clip's motion is kept
+ * @throws {AnchorError} `OPTION`, `NO_CONDITIONS`, `FILE` and what opening a motion or a clip throws
+ */
+export async function openSource(avatar: Avatar, folder: string, o: AnimateOptions): Promise<AnimateSource> {
   if ((o.motion === undefined) === (o.conditions === undefined))
     throw new AnchorError("OPTION", "give either a motion (--motion FILE) or ready condition pictures (--conditions FOLDER)", {
       misuse: true,
@@ -74,10 +75,9 @@ export async function openSource(avatar: Avatar, o: AnimateOptions): Promise<Ani
   } else if (!existsSync(path)) {
     throw new AnchorError("FILE", `${path}: no such file or avatar`, { misuse: true });
   } else if (videoExtensions.has(extname(path).toLowerCase())) {
-    const seen = await observeClip(path, o);
-    const fitted = await fitClip(path, bodyModel(avatar.info.bodyModel), seen, o);
-    motion = fitted.motion;
-    audio = seen.info.hasAudio ? path : undefined;
+    const driving = await drivingMotion(path, avatar.info.bodyModel, folder, o);
+    motion = driving.motion;
+    audio = driving.hasAudio ? path : undefined;
   } else {
     motion = loadMotion(path);
   }
