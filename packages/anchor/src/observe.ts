@@ -32,6 +32,8 @@ export interface Observation {
 
 /** Side of the pictures the detector looks at. */
 export const observedSize = 512;
+/** Of a clip of more frames a second so many are looked at. */
+const mostFps = 30;
 /** Frames decoded before the first of them is looked at: some for each of the detector's threads. */
 const ahead = 16;
 /** Fewer frames teach nothing: half a second. */
@@ -150,20 +152,13 @@ function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
 }
 
 /**
- * Finds the person and their landmarks in every frame. Each frame, at `observedSize`, is also handed to `onFrame`.
+ * Finds the person and their landmarks in every frame.
  * @param o.keep where what was seen is kept as it comes, and what tells the clip from another: an interrupted search goes on behind it
  * @throws {AnchorError} `NO_PERSON`, `TWO_PEOPLE`, `TOO_SHORT`
  */
-export async function observeClip(
-  path: string,
-  o: WorkOptions & {
-    maxFps?: number;
-    onFrame?: (frame: RgbImage, index: number) => void | Promise<void>;
-    keep?: { path: string; clip: string };
-  } = {},
-): Promise<Observation> {
+export async function observeClip(path: string, o: WorkOptions & { keep?: { path: string; clip: string } } = {}): Promise<Observation> {
   const info = await probeVideo(path);
-  const fps = Math.min(info.fps, o.maxFps ?? 30);
+  const fps = Math.min(info.fps, mostFps);
   const expected = Math.max(1, Math.round(info.durationSeconds * fps));
   if (expected < fewestFrames)
     throw new AnchorError(
@@ -191,7 +186,6 @@ export async function observeClip(
       signal: o.signal,
     })) {
       const i = index++;
-      await o.onFrame?.(frame, i);
       const known = log?.known(i);
       if (known) {
         seen(i, known);

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { loadMotion, saveMotion, type Motion } from "@make-your-anchor/body";
 import { toolVersion } from "../avatar.ts";
 import { bodyModel } from "../body-models.ts";
-import { fileStamp, makeFolder, readJson, writeJson } from "../files.ts";
+import { fileStamp, readJson, writeJson } from "../files.ts";
 import { fitClip } from "../fit-clip.ts";
 import { observeClip } from "../observe.ts";
 import type { WorkOptions } from "../progress.ts";
@@ -29,7 +29,6 @@ export async function drivingMotion(
   const [motionPath, keptPath, log] = ["motion.npz", "motion.json", "detections.jsonl"].map((f) => join(folder, f));
   const kept = existsSync(keptPath) && existsSync(motionPath) ? (readJson(keptPath) as Kept) : undefined;
   if (kept?.of === of) return { motion: loadMotion(motionPath), hasAudio: kept.hasAudio };
-  makeFolder(folder);
   rmSync(keptPath, { force: true });
   const seen = await observeClip(path, { ...o, keep: { path: log, clip: of } });
   const { motion } = await fitClip(path, bodyModel(bodyModelName), seen, o);
