@@ -1,6 +1,6 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { Poser } from "@make-your-anchor/body";
-import { createDetector, type Detection } from "@make-your-anchor/face";
+import { createDetector, type Detection, type Point } from "@make-your-anchor/face";
 import type { RgbImage } from "@make-your-anchor/media";
 import { bodyModel } from "./body-models.ts";
 import { observedSize } from "./observe.ts";
@@ -22,6 +22,48 @@ test("what is seen in a picture does not depend on the picture before it", { tim
   const alone = await last(third);
   expect(alone.people.some((p) => p.body.filter((b) => b).length > 8)).toBe(true);
   expect(await last(first, second, third)).toEqual(alone);
+});
+
+describe("hands seen in the frame before", { timeout: 120_000 }, () => {
+  const handsOf = ({ people }: Detection) => people.flatMap((p) => [p.leftHand, p.rightHand].filter((h) => h !== undefined));
+  const apart = (a: readonly Point[], b: readonly Point[]) =>
+    a.reduce((sum, p, k) => sum + Math.hypot(p.x - b[k].x, p.y - b[k].y), 0) / a.length;
+
+  test("are seen where they are now, without a search", async () => {
+    using person = new Person(1, observedSize, 8, 25);
+    const detector = createDetector({ workers: 1 });
+    try {
+      const hands = handsOf(await detector.detect(person.picture(0)));
+      expect(hands).toHaveLength(2);
+      const later = person.picture(2);
+      const followed = handsOf(await detector.detect(later, { hands }));
+      const searched = handsOf(await detector.detect(later));
+      expect(handsOf(await detector.detect(later, { searchHands: false }))).toHaveLength(0);
+      expect(followed).toHaveLength(2);
+      followed.forEach((hand, i) => {
+        expect(hand.score).toBe(hands[i].score); // of whom nobody searched for: the score of the search before
+        expect(apart(hand.points, searched[i].points)).toBeLessThan(0.5 * apart(hands[i].points, searched[i].points));
+      });
+    } finally {
+      await detector.close();
+    }
+  });
+
+  test("are searched for where they are not to be seen any more", async () => {
+    using person = new Person(1, observedSize, 8, 25);
+    const picture = person.picture(0);
+    const detector = createDetector({ workers: 1 });
+    try {
+      const found = await detector.detect(picture);
+      const hands = handsOf(found).map(({ score, points }) => ({
+        score,
+        points: points.map((p) => ({ ...p, x: p.x * 0.2, y: p.y * 0.2 })),
+      }));
+      expect(await detector.detect(picture, { hands, searchHands: false })).toEqual(found);
+    } finally {
+      await detector.close();
+    }
+  });
 });
 
 // Of people whose hands lie turned: as Human alone looks at them, their fingertips are missed by more than a quarter of the hand.

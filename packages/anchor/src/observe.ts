@@ -7,6 +7,7 @@ import {
   lastSeenOf,
   type Detection,
   type Detector,
+  type HandLandmarks,
   type LastSeen,
   type PersonLandmarks,
 } from "@make-your-anchor/face";
@@ -34,8 +35,13 @@ export interface Observation {
 export const observedSize = 512;
 /** Of a clip of more frames a second so many are looked at. */
 const mostFps = 30;
-/** Frames decoded before the first of them is looked at: some for each of the detector's threads. */
-const ahead = 16;
+/**
+ * Frames in which hands are followed from one to the next; the whole picture is searched for them at the beginning of each run. A run is one thread's work:
+ * what is found then does not depend on how many there are.
+ */
+const runLength = 12;
+/** Where fewer than two hands are followed, the picture is searched every so many frames. */
+const searchEvery = 3;
 /** Fewer frames teach nothing: half a second. */
 const fewestFrames = 15;
 
@@ -48,6 +54,8 @@ function mainPeople(d: Detection, picture: { width: number; height: number }): P
     .filter((p) => p.face && p.face.score > 0.4 && p.face.box[3] > 0.03 * picture.height)
     .sort((a, b) => b.face!.box[3] - a.face!.box[3]);
 }
+
+const handsOf = ({ people }: Detection): HandLandmarks[] => people.flatMap((p) => [p.leftHand, p.rightHand].filter((h) => h !== undefined));
 
 /** Who the clip is about, as a few frames spread over it show. */
 interface Found {
@@ -170,6 +178,8 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
     const { crop, seenAt, descriptor } = await findPerson(path, info, detector, o);
     const detections: Detection[] = [];
     const running: Promise<void>[] = [];
+    const ahead = runLength * (detector.workers + 1);
+    let before: Promise<void> = Promise.resolve();
     const log = o.keep && new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, crop, fps, observedSize]));
     let index = 0;
     let done = 0;
@@ -189,13 +199,19 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
       const known = log?.known(i);
       if (known) {
         seen(i, known);
+        before = Promise.resolve();
         continue;
       }
-      const look = detector.detect(frame).then(async (plain) => {
-        const d = isPlain(plain, seenAt) ? plain : await detector.detect(frame, { describe: true });
+      const begins = i % runLength === 0;
+      const look = (begins ? Promise.resolve() : before).then(async () => {
+        const hands = begins ? [] : handsOf(detections[i - 1]);
+        const looking = { hands, searchHands: begins || (hands.length < 2 && i % searchEvery === 0) };
+        const plain = await detector.detect(frame, looking);
+        const d = isPlain(plain, seenAt) ? plain : await detector.detect(frame, { ...looking, describe: true });
         log?.add(i, d);
         seen(i, d);
       });
+      before = look;
       look.catch(() => {}); // told when its turn comes
       running.push(look);
       if (running.length >= ahead) await running.shift();

@@ -52,7 +52,7 @@ export async function describeFaces(
   const detector = createDetector({ describe: true });
   const describe = async (planes: Planes, box: Box | null) => {
     if (!box) return undefined;
-    const { people } = await detector.detect(portrait(fromPlanes(planes, size, size), box));
+    const { people } = await detector.detect(portrait(fromPlanes(planes, size, size), box), { searchHands: false });
     const faces = people.flatMap((p) => p.face ?? []).sort((a, b) => b.box[3] - a.box[3]);
     return faces[0]?.descriptor;
   };

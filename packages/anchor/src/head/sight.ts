@@ -78,7 +78,7 @@ export class DetectedSight {
     this.reference = reference;
   }
   async look(picture: RgbImage): Promise<FaceSight> {
-    const faces = (await this.detector.detect(picture)).people.flatMap((p) => p.face ?? []);
+    const faces = (await this.detector.detect(picture, { searchHands: false })).people.flatMap((p) => p.face ?? []);
     const face = chooseFace(faces, this.last, faces.length > 1 ? await this.reference?.() : undefined);
     if (!face) return { state: "missing", inner: null };
     this.last = lastSeenOf(face);

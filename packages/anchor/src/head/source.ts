@@ -80,7 +80,7 @@ export function pictureHeads(
   let described: Promise<Float32Array | undefined> | undefined;
   const reference = () =>
     (described ??= readImage(avatar.referencePath)
-      .then((frame) => detector.detect(large(frame)))
+      .then((frame) => detector.detect(large(frame), { searchHands: false }))
       .then(
         ({ people }) =>
           chooseFace(

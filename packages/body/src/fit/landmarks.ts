@@ -34,9 +34,10 @@ const bodyPoints: readonly (readonly [number, number, number])[] = [
   [3, 59, 0.3],
   [4, 58, 0.3], // ears
   [5, 16, 1],
-  [6, 17, 1],
-  [7, 18, 1],
-  [8, 19, 1], // shoulders, elbows
+  [6, 17, 1], // shoulders
+  // Elbows: four fingers' worth of points pull at the hand below, and would fold the arm.
+  [7, 18, 2],
+  [8, 19, 2],
   [9, 20, 0.35],
   [10, 21, 0.35], // wrists: rough
   [11, 1, 0.15],

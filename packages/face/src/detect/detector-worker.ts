@@ -86,8 +86,10 @@ let ready: Promise<unknown> | undefined;
 
 /** Side of what the hands' landmark model looks at, pixels. */
 const handSide = 224;
-/** Looks at a hand after Human's own: the first of them stands upright, the second is cut by what that one saw. */
-const furtherLooks = 2;
+/** Looks at a hand that was found: the first of them stands upright, the second is cut by what that one saw. */
+const looks = 2;
+/** Wrist, and four of each finger. */
+const handPoints = 21;
 /** How sure the model must be that it sees a hand. */
 const surely = 0.5;
 interface Found {
@@ -95,6 +97,12 @@ interface Found {
   dispose(): void;
 }
 let handModel: Promise<{ execute(input: unknown, outputs: string[]): [Found, Found] }> | undefined;
+
+/** One of Human's hands, or one followed from the picture before. */
+interface Hand {
+  score: number;
+  keypoints: [number, number, number][];
+}
 
 /** A hand's 21 points, looked for in an upright crop around the ones there are; null where the model sees no hand in it. */
 async function lookAgain(image: RgbImage, points: readonly (readonly [number, number, number])[]): Promise<[number, number][] | null> {
@@ -109,9 +117,37 @@ async function lookAgain(image: RgbImage, points: readonly (readonly [number, nu
   return points.map((_, k) => placeIn(crop, found[3 * k] / handSide, found[3 * k + 1] / handSide));
 }
 
+/** The hand where more careful looks see it; as it was where they see none, null where not even the first does. */
+async function lookCloser(image: RgbImage, hand: Hand): Promise<Hand | null> {
+  let seen: Hand | null = null;
+  for (let look = 0; look < looks; look++) {
+    const again = await lookAgain(image, (seen ?? hand).keypoints);
+    if (again === null) break;
+    seen = { score: hand.score, keypoints: again.map(([x, y]) => [x, y, 0]) };
+  }
+  return seen;
+}
+
+/** Hands of the picture before, where they are now. */
+async function followHands(image: RgbImage, before: readonly HandLandmarks[]): Promise<Hand[]> {
+  const found: Hand[] = [];
+  for (const { score, points } of before) {
+    const seen = await lookCloser(image, { score, keypoints: points.map(({ x, y }) => [x, y, 0]) });
+    if (seen) found.push(seen);
+  }
+  return distinctHands(found);
+}
+
+/** Hands found anywhere in the picture, besides those that were followed into it. */
+async function allHands(image: RgbImage, found: readonly Hand[], followed: readonly Hand[]): Promise<Hand[]> {
+  const hands = distinctHands(found);
+  for (const [i, hand] of hands.entries()) if (hand.keypoints.length === handPoints) hands[i] = (await lookCloser(image, hand)) ?? hand;
+  return [...hands, ...followed.filter((f) => distinctHands([...hands, f]).length > hands.length)];
+}
+
 const distance = (a: Point, b: Point) => Math.hypot(a.x - b.x, a.y - b.y);
 
-function assemble(result: HumanResult): Detection {
+function assemble(result: HumanResult, found: readonly Hand[]): Detection {
   const faces: FaceLandmarks[] = result.face
     .filter((f) => f.mesh.length >= 468)
     .map((f) => {
@@ -126,9 +162,9 @@ function assemble(result: HumanResult): Detection {
       return k && k.score > 0 ? { x: k.position[0], y: k.position[1], score: k.score } : undefined;
     }),
   );
-  const hands: HandLandmarks[] = result.hand
-    .filter((h) => h.keypoints.length === 21)
-    .map((h) => ({ score: h.score || h.boxScore, points: h.keypoints.map(([x, y]) => ({ x, y, score: h.score || h.boxScore })) }));
+  const hands: HandLandmarks[] = found
+    .filter((h) => h.keypoints.length === handPoints)
+    .map(({ score, keypoints }) => ({ score, points: keypoints.map(([x, y]) => ({ x, y, score })) }));
 
   // A body belongs to the face nearest its nose; the body model follows one person, further faces stay alone.
   const people: PersonLandmarks[] = faces.map((face) => ({ face, body: [] }));
@@ -173,6 +209,8 @@ const center = (f: FaceLandmarks): Point => ({ x: f.box[0] + f.box[2] / 2, y: f.
 interface Request {
   id: number;
   describe: boolean;
+  hands: HandLandmarks[];
+  searchHands: boolean;
   width: number;
   height: number;
   data: Uint8Array;
@@ -183,22 +221,18 @@ parentPort!.on("message", (request: Request) => {
   queue = queue.then(() => look(request));
 });
 
-async function look({ id, describe, width, height, data }: Request): Promise<void> {
+async function look({ id, describe, hands, searchHands, width, height, data }: Request): Promise<void> {
   try {
     ready ??= engine.load();
     await ready;
+    const image = { width, height, data };
+    const followed = await followHands(image, hands);
+    const enabled = searchHands || followed.length < hands.length;
     const input = tf.tensor(data, [1, height, width, 3], "float32");
-    const result = (await engine.detect(input, { face: { description: { enabled: describe } } })) as HumanResult;
+    const result = (await engine.detect(input, { face: { description: { enabled: describe } }, hand: { enabled } })) as HumanResult;
     tf.dispose(input);
-    result.hand = distinctHands(result.hand);
-    for (const hand of result.hand) {
-      for (let look = 0; look < furtherLooks && hand.keypoints.length === 21; look++) {
-        const again = await lookAgain({ width, height, data }, hand.keypoints);
-        if (again === null) break;
-        hand.keypoints = again.map(([x, y]) => [x, y, 0]);
-      }
-    }
-    const detection = assemble(result);
+    const seen = result.hand.map(({ score, boxScore, keypoints }) => ({ score: score || boxScore, keypoints }));
+    const detection = assemble(result, enabled ? await allHands(image, seen, followed) : followed);
     // Human keeps these objects, and a point that moved by less than 0.005 of the picture since the picture before stays where it was. Which
     // picture a thread saw before is chance, and a body at rest is no reason to be a pixel or two off.
     for (const { keypoints } of result.body) for (const k of keypoints) if (k) k.positionRaw = [Number.NaN, Number.NaN];

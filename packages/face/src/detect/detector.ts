@@ -2,14 +2,17 @@
 import { Worker } from "node:worker_threads";
 import { availableParallelism, freemem } from "node:os";
 import type { RgbImage } from "@make-your-anchor/media";
-import type { Detection } from "./landmarks.ts";
+import type { Detection, HandLandmarks } from "./landmarks.ts";
 
 export interface Detector {
   /**
    * Landmarks of every person in the picture, in its pixels.
    * @param options.describe faces get a `descriptor` to tell people apart, at half as much time again; default as the detector was made
+   * @param options.hands those seen in the frame before: they are looked for where they were
+   * @param options.searchHands whether the whole picture is searched for hands, which takes as long as all the rest; it is, too, where one of `hands` is
+   * not to be seen any more. Default: where `hands` are fewer than a person's two
    */
-  detect(image: RgbImage, options?: { describe?: boolean }): Promise<Detection>;
+  detect(image: RgbImage, options?: { describe?: boolean; hands?: readonly HandLandmarks[]; searchHands?: boolean }): Promise<Detection>;
   close(): Promise<void>;
 }
 
@@ -25,8 +28,9 @@ const workerBytes = 500 * 2 ** 20;
  * Starts the default detector.
  * @param options.workers pictures looked at side by side; default one a core, at most eight, and no more than half of the free memory holds
  * @param options.describe faces get a `descriptor` where `detect` does not say otherwise; default false
+ * @returns with `workers`, how many pictures it looks at side by side
  */
-export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector {
+export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector & { readonly workers: number } {
   const count = options.workers ?? Math.max(1, Math.min(8, availableParallelism(), Math.floor(freemem() / 2 / workerBytes)));
   const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
   const pending: Map<number, Pending>[] = workers.map(() => new Map());
@@ -49,7 +53,8 @@ export function createDetector(options: { workers?: number; describe?: boolean }
     worker.unref();
   });
   return {
-    detect(image, { describe = options.describe ?? false } = {}) {
+    workers: count,
+    detect(image, { describe = options.describe ?? false, hands = [], searchHands = hands.length < 2 } = {}) {
       if (failed) return Promise.reject(failed);
       const id = next++;
       let least = 0;
@@ -59,7 +64,7 @@ export function createDetector(options: { workers?: number; describe?: boolean }
       return new Promise((resolve, reject) => {
         pending[least].set(id, { resolve, reject });
         workers[least].ref();
-        workers[least].postMessage({ id, describe, width: image.width, height: image.height, data: image.data });
+        workers[least].postMessage({ id, describe, hands, searchHands, width: image.width, height: image.height, data: image.data });
       });
     },
     async close() {
