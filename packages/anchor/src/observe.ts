@@ -183,11 +183,6 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
     const log = o.keep && new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, crop, fps, observedSize]));
     let index = 0;
     let done = 0;
-    const seen = (i: number, d: Detection) => {
-      detections[i] = d;
-      done++;
-      o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
-    };
     for await (const frame of decodeVideo(path, {
       fps: fps === info.fps ? undefined : fps,
       crop,
@@ -198,7 +193,8 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
       const i = index++;
       const known = log?.known(i);
       if (known) {
-        seen(i, known);
+        detections[i] = known;
+        done++; // not told: it took no time, and would make what is left seem short
         before = Promise.resolve();
         continue;
       }
@@ -209,7 +205,9 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
         const plain = await detector.detect(frame, looking);
         const d = isPlain(plain, seenAt) ? plain : await detector.detect(frame, { ...looking, describe: true });
         log?.add(i, d);
-        seen(i, d);
+        detections[i] = d;
+        done++;
+        o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
       });
       before = look;
       look.catch(() => {}); // told when its turn comes

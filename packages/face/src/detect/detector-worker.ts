@@ -117,7 +117,7 @@ async function lookAgain(image: RgbImage, points: readonly (readonly [number, nu
   return points.map((_, k) => placeIn(crop, found[3 * k] / handSide, found[3 * k + 1] / handSide));
 }
 
-/** The hand where more careful looks see it; as it was where they see none, null where not even the first does. */
+/** The hand where more careful looks see it, each cut by what the one before saw; null where the first sees none. */
 async function lookCloser(image: RgbImage, hand: Hand): Promise<Hand | null> {
   let seen: Hand | null = null;
   for (let look = 0; look < looks; look++) {
