@@ -3,7 +3,7 @@ import { Poser } from "@make-your-anchor/body";
 import { createDetector, type Detection, type Point } from "@make-your-anchor/face";
 import type { RgbImage } from "@make-your-anchor/media";
 import { bodyModel } from "./body-models.ts";
-import { observedSize } from "./observe.ts";
+import { handsOf, observedSize } from "./observe.ts";
 import { Person } from "./people/person.ts";
 
 test("what is seen in a picture does not depend on the picture before it", { timeout: 120_000 }, async () => {
@@ -25,7 +25,6 @@ test("what is seen in a picture does not depend on the picture before it", { tim
 });
 
 describe("hands seen in the frame before", { timeout: 120_000 }, () => {
-  const handsOf = ({ people }: Detection) => people.flatMap((p) => [p.leftHand, p.rightHand].filter((h) => h !== undefined));
   const apart = (a: readonly Point[], b: readonly Point[]) =>
     a.reduce((sum, p, k) => sum + Math.hypot(p.x - b[k].x, p.y - b[k].y), 0) / a.length;
 

@@ -36,8 +36,8 @@ export const observedSize = 512;
 /** Of a clip of more frames a second so many are looked at. */
 const mostFps = 30;
 /**
- * Frames in which hands are followed from one to the next; the whole picture is searched for them at the beginning of each run. A run is one thread's work:
- * what is found then does not depend on how many there are.
+ * Frames in which hands are followed from one to the next; the whole picture is searched for them at the beginning of each run. A run's frames are looked
+ * at one after another, runs side by side: what is found does not depend on how many threads there are.
  */
 const runLength = 12;
 /** Where fewer than two hands are followed, the picture is searched every so many frames. */
@@ -55,7 +55,9 @@ function mainPeople(d: Detection, picture: { width: number; height: number }): P
     .sort((a, b) => b.face!.box[3] - a.face!.box[3]);
 }
 
-const handsOf = ({ people }: Detection): HandLandmarks[] => people.flatMap((p) => [p.leftHand, p.rightHand].filter((h) => h !== undefined));
+/** Of all the people in a picture. */
+export const handsOf = ({ people }: Detection): HandLandmarks[] =>
+  people.flatMap((p) => [p.leftHand, p.rightHand].filter((h) => h !== undefined));
 
 /** Who the clip is about, as a few frames spread over it show. */
 interface Found {
@@ -178,7 +180,7 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
     const { crop, seenAt, descriptor } = await findPerson(path, info, detector, o);
     const detections: Detection[] = [];
     const running: Promise<void>[] = [];
-    const ahead = runLength * (detector.workers + 1);
+    const ahead = runLength * (detector.workers + 1); // a run for each thread, and the next
     let before: Promise<void> = Promise.resolve();
     const log = o.keep && new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, crop, fps, observedSize]));
     let index = 0;
