@@ -2,7 +2,7 @@
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
-import { BodyError, loadMotion, saveMotion, type FitReport, type FrameLandmarks, type Motion } from "@make-your-anchor/body";
+import { BodyError, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
@@ -10,7 +10,7 @@ import { followCamera } from "./draft/camera-move.ts";
 import { AnchorError } from "./errors.ts";
 import { fileStamp, makeFolder, readJson, writeJson } from "./files.ts";
 import { fitClip } from "./fit-clip.ts";
-import { observeClip, type Observation } from "./observe.ts";
+import { observeClip } from "./observe.ts";
 import { presets, type PresetName } from "./presets.ts";
 import type { WorkOptions } from "./progress.ts";
 
@@ -40,10 +40,6 @@ interface Fitted {
   bodyModel: string;
   info: Omit<AvatarInfo, "created">;
 }
-interface Observed {
-  clip: string;
-  observation: Observation;
-}
 const nullable = (s: { median: number; p95: number }) => ({
   median: Number.isFinite(s.median) ? s.median : null,
   p95: Number.isFinite(s.p95) ? s.p95 : null,
@@ -67,19 +63,14 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   const data = bodyModel(modelName); // fails early on an unusable file
   const work = `${folder}.creating`;
   const seenPath = `${work}/detections.jsonl`;
-  const observedPath = `${work}/observed.json`;
+  const partsFolder = `${work}/fit`;
   const fittedPath = `${work}/fitted.json`;
   const source = resolve(o.clip);
   const clip = fileStamp(source);
-  const kept = <T extends { clip: string }>(path: string): T | undefined => {
-    const found = existsSync(path) ? (readJson(path) as T) : undefined;
-    return found?.clip === clip ? found : undefined;
-  };
-  const observed = kept<Observed>(observedPath);
-  const found = kept<Fitted>(fittedPath);
-  const fitted =
-    found && found.preset === preset.name && found.bodyModel === modelName && existsSync(`${work}/motion.npz`) ? found : undefined;
-  const begun = existsSync(seenPath) || observed || fitted;
+  const found = existsSync(fittedPath) ? (readJson(fittedPath) as Fitted) : undefined;
+  const same = found?.clip === clip && found.preset === preset.name && found.bodyModel === modelName;
+  const fitted = same && existsSync(`${work}/motion.npz`) ? found : undefined;
+  const begun = existsSync(seenPath) || fitted;
   if (!begun) rmSync(work, { recursive: true, force: true });
   else if (fitted?.info.conditionStyle !== style) rmSync(`${work}/conditions`, { recursive: true, force: true }); // of another fit or style
   try {
@@ -87,7 +78,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   } catch (error) {
     // A clip that cannot become an avatar leaves nothing; what an interruption finished is kept.
     const useless = error instanceof BodyError || (error instanceof AnchorError && uselessClip.has(error.code));
-    if (useless || ![seenPath, observedPath, fittedPath].some((path) => existsSync(path))) rmSync(work, { recursive: true, force: true });
+    if (useless || ![seenPath, fittedPath].some((path) => existsSync(path))) rmSync(work, { recursive: true, force: true });
     throw error;
   }
 
@@ -116,13 +107,17 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
 
   async function fit() {
-    const { info, crop, fps, landmarks } = observed?.observation ?? (await observeClip(source, { ...o, keep: { path: seenPath, clip } }));
-    if (!observed) writeJson(observedPath, { clip, observation: { info, crop, fps, landmarks } } satisfies Observed);
-    rmSync(seenPath, { force: true });
-    const fitted = await fitClip(source, data, { crop, fps, landmarks }, o);
-    const without = (sees: (l: FrameLandmarks) => boolean) => landmarks.flatMap((l, i) => (sees(l) ? [] : [i]));
-    const unseen = { person: without((l) => l.face !== undefined || l.body.some(Boolean)), face: without((l) => l.face !== undefined) };
-    return { ...fitted, info, crop, unseen: unseen.face.length > 0 ? unseen : undefined };
+    const seen = await observeClip(source, { ...o, keep: { path: seenPath, clip } });
+    const keep = { folder: partsFolder, of: JSON.stringify([clip, modelName, toolVersion]) };
+    const fitted = await fitClip(source, data, seen, { ...o, keep });
+    const unseen = { person: [] as number[], face: [] as number[] };
+    for (let i = 0; i < seen.frames; i++) {
+      const { face, body } = seen.landmarks(i);
+      if (face) continue;
+      unseen.face.push(i);
+      if (!body.some(Boolean)) unseen.person.push(i);
+    }
+    return { ...fitted, info: seen.info, crop: seen.crop, unseen: unseen.face.length > 0 ? unseen : undefined };
   }
 
   async function given(path: string) {
@@ -171,7 +166,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
     if (preset.models) await followCamera(avatar, motion, o); // published weights paint from no drafts
     if (info.clip.hasAudio) await extractAudio(source, avatar.path("clip", "audio.wav"));
     avatar.save();
-    for (const path of [seenPath, observedPath, fittedPath]) rmSync(path, { force: true });
+    for (const path of [seenPath, partsFolder, fittedPath]) rmSync(path, { recursive: true, force: true });
     rmSync(folder, { recursive: true, force: true });
     renameSync(work, folder);
     return Avatar.open(folder);

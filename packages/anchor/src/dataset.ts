@@ -63,6 +63,20 @@ export function fromPlanes(planes: Uint8Array, width: number, height: number): R
   return { width, height, data };
 }
 
+/**
+ * Most pictures of a clip that a model is trained on where they are held in memory, spread over it: more than three minutes' at 30 frames a second.
+ * What a longer clip shows beside them is seldom new.
+ */
+const mostHeld = 6000;
+
+/** So many numbers below `count`, evenly. */
+export const spread = (few: number, count: number): number[] =>
+  Array.from({ length: few }, (_, k) => Math.floor(((k + 0.5) * count) / few));
+
+/** Of more frames than are held in memory as many. */
+export const framesInMemory = (frames: readonly number[]): readonly number[] =>
+  frames.length <= mostHeld ? frames : spread(mostHeld, frames.length).map((i) => frames[i]);
+
 /** Frames of an avatar and their conditions. */
 export async function loadFrames(avatar: Avatar, indices: readonly number[]): Promise<{ frames: PictureSet; conditions: PictureSet }> {
   const size = avatar.info.resolution;

@@ -6,7 +6,7 @@ import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { viewOf } from "./draft/view.ts";
-import { fromPlanes, loadFrames, toPlanes } from "./dataset.ts";
+import { fromPlanes, PictureSet, spread, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
 import type { FaceCounts } from "./head/face-log.ts";
@@ -16,7 +16,7 @@ import { paintHeads, type FaceOptions } from "./head/paint.ts";
 import { motionHeads } from "./head/source.ts";
 import { checkStrength, faceStrength } from "./head/strength.ts";
 import { generateFrames, type SamplingOptions } from "./generate.ts";
-import { meanFrame, movingRegion, nearestFrame, score, type Planes, type Scores } from "./measure.ts";
+import { NearestFrames, PixelStatistics, score, type Planes, type Scores } from "./measure.ts";
 import { loadVae } from "./models/load.ts";
 import { validatedFrames } from "./models/provenance.ts";
 import type { WorkOptions } from "./progress.ts";
@@ -74,19 +74,23 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     );
   checkStrength(o.faceStrength);
   const { heldOutFrom, frames: total, resolution: size } = avatar.info;
-  const train = (await loadFrames(avatar, avatar.trainingFrames)).frames.all;
   const heldFrames = avatar.framesWithPerson(heldOutFrom, total);
   if (heldFrames.length === 0)
     throw new AnchorError(
       "UNSEEN",
       `${avatar.info.name}: the person is not to be seen in the last part of the clip, which is kept for measuring: use a clip that shows them to its end`,
     );
-  const held = await loadFrames(avatar, heldFrames);
-  const truth = held.frames.all;
+  const held = await PictureSet.load(
+    heldFrames.map((i) => avatar.frame(i)),
+    size,
+  );
+  const truth = held.all;
   // What the choice of the weights looked at is no measure of them.
   const seen = new Set([...validatedFrames(avatar, "body"), ...(avatar.headTrained ? validatedFrames(avatar, "head") : [])]);
   const measured = heldFrames.flatMap((f, i) => (seen.has(f) ? [] : [i]));
-  const mask = movingRegion([...train, ...truth], size);
+  const { mean, nearest, statistics } = await trainingFrames(avatar, truth, o);
+  truth.forEach((t) => statistics.add(t));
+  const mask = statistics.moving();
   const moving = mask.reduce((a, b) => a + b, 0);
   if (moving === 0)
     throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
@@ -95,7 +99,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const made: Planes[] = [];
   for await (const { index, image } of generateFrames(avatar, {
     frames: truth.length,
-    condition: (i) => fromPlanes(held.conditions.bytes(i), size, size),
+    condition: async (i) => fromPlanes((await PictureSet.load([avatar.condition(heldFrames[i])], size)).bytes(0), size, size),
     view: (i) => viewOf(motion, heldFrames[i], size),
     ...o,
     onProgress: (done, count) => o.onProgress?.({ stage: "rendering held-out frames", done, total: count }),
@@ -146,15 +150,14 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     decoded.push(
       scope(() =>
         noGrad(() => {
-          const x = held.frames.batch([i]).to(vae.device).to("float32").div(127.5).sub(1);
+          const x = held.batch([i]).to(vae.device).to("float32").div(127.5).sub(1);
           return Uint8Array.from(vae.decode(vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
         }),
       ),
     );
   }
-  const mean = meanFrame(train);
   const of = (frames: readonly Planes[]) => measured.map((i) => frames[i]);
-  const pair = (frames: Planes[]): Pair => ({
+  const pair = (frames: readonly Planes[]): Pair => ({
     full: score(of(frames), of(truth), size, null),
     moving: score(of(frames), of(truth), size, mask),
   });
@@ -169,15 +172,35 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     },
     faceStrength: strength,
     faces,
-    baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(truth.map((t) => nearestFrame(train, t))) },
+    baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(nearest) },
     vae: pair(decoded),
     fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },
-    frames: { train: train.length, heldOut: measured.length, validated: truth.length - measured.length },
+    frames: { train: avatar.trainingFrames.length, heldOut: measured.length, validated: truth.length - measured.length },
     movingShare: moving / (size * size),
     contactSheet,
   };
   writeJson(`${folder}/evaluation.json`, result);
   return result;
+}
+
+/** What the baselines take from the frames trained on, read one by one; `statistics` of them are there to be added to. */
+async function trainingFrames(
+  avatar: Avatar,
+  truth: readonly Planes[],
+  o: WorkOptions,
+): Promise<{ mean: Planes; nearest: readonly Planes[]; statistics: PixelStatistics }> {
+  const size = avatar.info.resolution;
+  const frames = avatar.trainingFrames;
+  const statistics = new PixelStatistics(size);
+  const nearest = new NearestFrames(truth);
+  for (const [k, frame] of frames.entries()) {
+    o.signal?.throwIfAborted();
+    const planes = (await PictureSet.load([avatar.frame(frame)], size)).bytes(0);
+    statistics.add(planes);
+    nearest.add(planes);
+    o.onProgress?.({ stage: "looking at training frames", done: k + 1, total: frames.length });
+  }
+  return { mean: statistics.mean(), nearest: nearest.best, statistics };
 }
 
 /** Rows of mesh over the clip, condition, generated, truth. */
@@ -187,9 +210,7 @@ async function writeContactSheet(avatar: Avatar, path: string, made: readonly Pl
   const motion = loadMotion(avatar.motionPath);
   const renderer = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, cell);
   const rows: RgbImage[][] = [];
-  const count = Math.min(5, made.length);
-  for (let r = 0; r < count; r++) {
-    const i = Math.floor(((r + 0.5) * made.length) / count);
+  for (const i of spread(Math.min(5, made.length), made.length)) {
     const truth = await readImage(avatar.frame(frames[i]));
     const large = resizePil(truth, cell, cell, "bicubic");
     const over = renderer.render(motion, frames[i], { background: large.data });

@@ -1,42 +1,118 @@
-/** The body fit of a clip: to the landmarks that were found in it, then to its pictures. */
+/** The body fit of a clip: to the landmarks that were found in it, then to its pictures; part by part, where it is long. */
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { decodeVideo } from "@make-your-anchor/media";
-import { fitMotion, type BodyModelData, type FitPictures, type FitReport, type Motion } from "@make-your-anchor/body";
+import {
+  anyoneSeen,
+  fitMotion,
+  fitParts,
+  fitReport,
+  joinMotions,
+  loadMotion,
+  saveMotion,
+  type BodyModelData,
+  type FitPictures,
+  type FitReport,
+  type FrameLandmarks,
+  type Motion,
+} from "@make-your-anchor/body";
 import { toPlanes } from "./dataset.ts";
+import { readJson, writeJson } from "./files.ts";
 import { observedSize, type Observation } from "./observe.ts";
 import type { WorkOptions } from "./progress.ts";
 
 /** Side of the pictures that are fitted to, pixels. */
 const pictureSize = 128;
-/** Most of them, so that memory is bounded: of a longer clip every second frame is looked at, or every third; those between follow by smoothness. */
+/** Most of them in a part: of a longer one every second frame is looked at; those between follow by smoothness. */
 const mostPictures = 1500;
+/** Frames that are fitted as one, a minute of most clips: memory is bounded by them. */
+const partLength = 1800;
+/** Most frames in which one part goes over into the next; a quarter of a short one. */
+const mostOverlap = 30;
+
+export interface FitClipOptions extends WorkOptions {
+  /** Where fitted parts are kept until all are, and what tells the fit from another: an interrupted one goes on behind them. */
+  keep: { folder: string; of: string };
+  /** Default 1800. */
+  partLength?: number;
+}
 
 /** @param path the clip `seen` was seen in */
 export async function fitClip(
   path: string,
   data: BodyModelData,
-  seen: Omit<Observation, "info">,
-  o: WorkOptions,
+  seen: Observation,
+  o: FitClipOptions,
 ): Promise<{ motion: Motion; report: FitReport }> {
-  const { crop, fps, landmarks } = seen;
-  const every = Math.ceil(landmarks.length / mostPictures);
-  const pictures: FitPictures = { size: pictureSize, frames: [], planes: [] };
-  let i = 0;
-  for await (const frame of decodeVideo(path, { fps, crop, width: pictureSize, height: pictureSize, signal: o.signal })) {
-    if (i >= landmarks.length) break;
-    // Where the person is not to be seen, the picture shows something else.
-    const { body, face } = landmarks[i];
-    if (i % every === 0 && (face !== undefined || body.some(Boolean))) {
-      pictures.frames.push(i);
-      pictures.planes.push(toPlanes(frame));
+  const { crop, fps, frames } = seen;
+  const length = o.partLength ?? partLength;
+  const parts = fitParts(frames, length, Math.min(mostOverlap, Math.floor(length / 4)));
+  const landmarksOf = ({ from, to }: { from: number; to: number }) => Array.from({ length: to - from }, (_, k) => seen.landmarks(from + k));
+  const of = JSON.stringify([o.keep.of, parts]);
+  const mark = join(o.keep.folder, "parts.json");
+  if (!existsSync(mark) || (readJson(mark) as { of: string }).of !== of) rmSync(o.keep.folder, { recursive: true, force: true });
+  const file = (k: number) => join(o.keep.folder, `${String(k + 1).padStart(4, "0")}.npz`);
+  const kept = parts.map((_, k) => existsSync(file(k)));
+
+  const every = Math.ceil(Math.max(...parts.map(({ from, to }) => to - from)) / mostPictures);
+  const video = decodeVideo(path, { fps, crop, width: pictureSize, height: pictureSize, signal: o.signal });
+  let read = 0;
+  let pictures: { frame: number; planes: Uint8Array }[] = [];
+  /** Reads on to a part's end, and keeps what it is fitted to. */
+  const picturesOf = async ({ from, to }: { from: number; to: number }, landmarks: readonly FrameLandmarks[]): Promise<FitPictures> => {
+    pictures = pictures.filter(({ frame }) => frame >= from);
+    for (; read < to; read++) {
+      const { value, done } = await video.next();
+      if (done) break;
+      // Where the person is not to be seen, the picture shows something else.
+      if (read < from || read % every !== 0) continue;
+      const { body, face } = landmarks[read - from];
+      if (face !== undefined || body.some(Boolean)) pictures.push({ frame: read, planes: toPlanes(value) });
     }
-    i++;
+    return { size: pictureSize, frames: pictures.map((p) => p.frame - from), planes: pictures.map((p) => p.planes) };
+  };
+
+  const motions: (Motion | undefined)[] = [];
+  let betas: Float32Array | undefined;
+  let before = 0;
+  try {
+    for (const [k, part] of parts.entries()) {
+      if (!kept[k]) {
+        const landmarks = landmarksOf(part);
+        const last = k === parts.length - 1 && !motions.some(Boolean); // nobody anywhere: the fit says so
+        if (!anyoneSeen(landmarks) && !last) {
+          motions.push(undefined);
+          continue;
+        }
+        const left = kept.slice(k).filter((is) => !is).length;
+        let steps = 0;
+        const motion = await fitMotion(data, landmarks, {
+          width: observedSize,
+          height: observedSize,
+          fps,
+          pictures: await picturesOf(part, landmarks),
+          betas,
+          signal: o.signal,
+          onProgress: (done, total) => {
+            steps = total;
+            o.onProgress?.({ stage: "fitting the body", done: before + done, total: before + left * total });
+          },
+        });
+        before += steps;
+        writeJson(mark, { of });
+        saveMotion(file(k), motion);
+      }
+      const motion = loadMotion(file(k));
+      betas ??= motion.betas;
+      motions.push(motion);
+    }
+  } finally {
+    await video.return();
   }
-  return fitMotion(data, landmarks, {
-    width: observedSize,
-    height: observedSize,
-    fps,
-    pictures,
-    signal: o.signal,
-    onProgress: (done, total) => o.onProgress?.({ stage: "fitting the body", done, total }),
-  });
+  const motion = joinMotions(parts, motions);
+  return { motion, report: fitReport(data, motion, landmarksIn(seen)) };
+}
+
+function* landmarksIn({ frames, landmarks }: Observation): Generator<FrameLandmarks> {
+  for (let i = 0; i < frames; i++) yield landmarks(i);
 }

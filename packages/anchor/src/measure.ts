@@ -12,22 +12,35 @@ export interface Scores {
   sharpness: number;
 }
 
-/**
- * Pixels that move: standard deviation over the frames above 0.04 (0..1 scale, mean of channels). `[H·W]` of 0 and 1.
- */
-export function movingRegion(frames: readonly Planes[], size: number): Uint8Array {
-  const n = size * size;
-  const sum = new Float64Array(3 * n);
-  const squares = new Float64Array(3 * n);
-  for (const f of frames) {
-    for (let i = 0; i < 3 * n; i++) {
-      const v = f[i] / 255;
-      sum[i] += v;
-      squares[i] += v * v;
-    }
+/** What a clip's pixels are over its frames, looked at one by one. */
+export class PixelStatistics {
+  private readonly sum: Float64Array;
+  private readonly squares: Float64Array;
+  private count = 0;
+
+  /** @param size side of the frames, pixels */
+  constructor(size: number) {
+    this.sum = new Float64Array(3 * size * size);
+    this.squares = new Float64Array(3 * size * size);
   }
-  const deviation = (i: number) => Math.sqrt(Math.max(0, squares[i] / frames.length - (sum[i] / frames.length) ** 2));
-  return Uint8Array.from({ length: n }, (_, i) => ((deviation(i) + deviation(n + i) + deviation(2 * n + i)) / 3 > 0.04 ? 1 : 0));
+  add(frame: Planes): void {
+    this.count++;
+    frame.forEach((byte, i) => {
+      this.sum[i] += byte;
+      this.squares[i] += byte * byte;
+    });
+  }
+  /** The mean frame. */
+  mean(): Planes {
+    return Uint8Array.from(this.sum, (s) => Math.round(s / this.count));
+  }
+  /** Pixels that move: standard deviation above 0.04 (0..1 scale, mean of channels). `[H·W]` of 0 and 1. */
+  moving(): Uint8Array {
+    const { sum, squares, count } = this;
+    const n = sum.length / 3;
+    const deviation = (i: number) => Math.sqrt(Math.max(0, squares[i] / count - (sum[i] / count) ** 2)) / 255;
+    return Uint8Array.from({ length: n }, (_, i) => ((deviation(i) + deviation(n + i) + deviation(2 * n + i)) / 3 > 0.04 ? 1 : 0));
+  }
 }
 
 const gaussian = (() => {
@@ -119,21 +132,26 @@ export function score(made: readonly Planes[], truth: readonly Planes[], size: n
   return { psnr: psnr / truth.length, ssim: ssim / truth.length, sharpness: mine / theirs };
 }
 
-/** Mean frame of a set. */
-export function meanFrame(frames: readonly Planes[]): Planes {
-  const sum = new Float64Array(frames[0].length);
-  for (const f of frames) for (let i = 0; i < f.length; i++) sum[i] += f[i];
-  return Uint8Array.from(sum, (s) => Math.round(s / frames.length));
-}
+/** Of frames that come one by one those with the smallest squared difference to each of some targets. */
+export class NearestFrames {
+  /** One for each target. */
+  readonly best: Planes[];
+  private readonly targets: readonly Planes[];
+  private readonly least: number[];
 
-/** The frame of `pool` with the smallest squared difference to `target`. */
-export function nearestFrame(pool: readonly Planes[], target: Planes): Planes {
-  let best = pool[0];
-  let least = Number.POSITIVE_INFINITY;
-  for (const f of pool) {
-    let d = 0;
-    for (let i = 0; i < f.length && d < least; i++) d += (f[i] - target[i]) ** 2;
-    if (d < least) [best, least] = [f, d];
+  constructor(targets: readonly Planes[]) {
+    this.targets = targets;
+    this.best = [...targets];
+    this.least = targets.map(() => Number.POSITIVE_INFINITY);
   }
-  return best;
+  add(frame: Planes): void {
+    this.targets.forEach((target, k) => {
+      const least = this.least[k];
+      let d = 0;
+      for (let i = 0; i < frame.length && d < least; i++) d += (frame[i] - target[i]) ** 2;
+      if (d >= least) return;
+      this.best[k] = frame;
+      this.least[k] = d;
+    });
+  }
 }

@@ -28,7 +28,17 @@ export interface Observation {
   info: VideoInfo;
   crop: Crop;
   fps: number;
-  landmarks: FrameLandmarks[];
+  frames: number;
+  /** Of a frame: read from what was kept of it. */
+  landmarks: (frame: number) => FrameLandmarks;
+}
+/** What is noted of all frames together. */
+interface Followed {
+  info: VideoInfo;
+  crop: Crop;
+  fps: number;
+  /** Which of the people seen in each frame is the one the clip is about; -1 where they are not to be seen. */
+  who: number[];
 }
 
 /** Side of the pictures the detector looks at. */
@@ -65,7 +75,7 @@ interface Found {
   crop: Crop;
   /** Where the face was, in pixels of the observed pictures. */
   seenAt: LastSeen[];
-  descriptor: ArrayLike<number> | undefined;
+  descriptor: number[] | undefined;
 }
 
 async function findPerson(path: string, info: VideoInfo, detector: Detector, o: WorkOptions): Promise<Found> {
@@ -153,7 +163,7 @@ async function findPerson(path: string, info: VideoInfo, detector: Detector, o: 
     y: (f.y / scale - crop.y) * k,
     size: (f.size / scale) * k,
   }));
-  return { crop, seenAt, descriptor };
+  return { crop, seenAt, descriptor: descriptor && Array.from(descriptor) };
 }
 
 function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
@@ -163,26 +173,62 @@ function toFrameLandmarks(p: PersonLandmarks | undefined): FrameLandmarks {
 
 /**
  * Finds the person and their landmarks in every frame.
- * @param o.keep where what was seen is kept as it comes, and what tells the clip from another: an interrupted search goes on behind it
+ * @param o.keep where what was seen is kept as it comes, and what tells the clip from another: an interrupted search goes on behind it, and the
+ * landmarks are read from there
  * @throws {AnchorError} `NO_PERSON`, `TWO_PEOPLE`, `TOO_SHORT`
  */
-export async function observeClip(path: string, o: WorkOptions & { keep?: { path: string; clip: string } } = {}): Promise<Observation> {
+export async function observeClip(path: string, o: WorkOptions & { keep: { path: string; clip: string } }): Promise<Observation> {
   const info = await probeVideo(path);
   const fps = Math.min(info.fps, mostFps);
   const expected = Math.max(1, Math.round(info.durationSeconds * fps));
-  if (expected < fewestFrames)
-    throw new AnchorError(
-      "TOO_SHORT",
-      `${path}: ${expected} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
-    );
+  if (expected < fewestFrames) throw tooShort(path, expected);
+  const log = new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, fps, observedSize]));
+  let followed = log.noted("followed") as Followed | undefined;
+  if (!followed) {
+    const { crop, descriptor, frames } = await look(path, info, fps, expected, log, o);
+    if (frames < fewestFrames) throw tooShort(path, frames);
+    const person = new FollowedPerson(descriptor);
+    const biggest = (d: Detection) => mainPeople(d, { width: observedSize, height: observedSize })[0];
+    const who = Array.from({ length: frames }, (_, i) => {
+      const d = log.known(i)!;
+      const found = person.next(d, biggest);
+      return found ? d.people.indexOf(found) : -1;
+    });
+    followed = { info, crop, fps, who };
+    log.note("followed", followed);
+  }
+  const { who, ...rest } = followed;
+  const landmarks = (i: number) => toFrameLandmarks(who[i] < 0 ? undefined : log.known(i)!.people[who[i]]);
+  return { ...rest, frames: who.length, landmarks };
+}
+
+const tooShort = (path: string, frames: number) =>
+  new AnchorError(
+    "TOO_SHORT",
+    `${path}: ${frames} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
+  );
+
+/** Looks at every frame that the log does not know yet. */
+async function look(
+  path: string,
+  info: VideoInfo,
+  fps: number,
+  expected: number,
+  log: DetectionLog,
+  o: WorkOptions,
+): Promise<Found & { frames: number }> {
   const detector = createDetector();
   try {
-    const { crop, seenAt, descriptor } = await findPerson(path, info, detector, o);
-    const detections: Detection[] = [];
-    const running: Promise<void>[] = [];
+    let found = log.noted("person") as Found | undefined;
+    if (!found) {
+      found = await findPerson(path, info, detector, o);
+      log.note("person", found);
+    }
+    const { crop, seenAt } = found;
+    const running: Promise<unknown>[] = [];
     const ahead = runLength * (detector.workers + 1); // a run for each thread, and the next
-    let before: Promise<void> = Promise.resolve();
-    const log = o.keep && new DetectionLog(o.keep.path, JSON.stringify([o.keep.clip, crop, fps, observedSize]));
+    /** Hands of the frame before. */
+    let before: Promise<HandLandmarks[]> = Promise.resolve([]);
     let index = 0;
     let done = 0;
     for await (const frame of decodeVideo(path, {
@@ -193,42 +239,32 @@ export async function observeClip(path: string, o: WorkOptions & { keep?: { path
       signal: o.signal,
     })) {
       const i = index++;
-      const known = log?.known(i);
+      const known = log.known(i);
       if (known) {
-        detections[i] = known;
         done++; // not told: it took no time, and would make what is left seem short
-        before = Promise.resolve();
+        before = Promise.resolve(handsOf(known));
         continue;
       }
       const begins = i % runLength === 0;
-      const look = (begins ? Promise.resolve() : before).then(async () => {
-        const hands = begins ? [] : handsOf(detections[i - 1]);
+      const looked = (begins ? Promise.resolve([]) : before).then(async (hands) => {
         const looking = { hands, searchHands: begins || (hands.length < 2 && i % searchEvery === 0) };
         const plain = await detector.detect(frame, looking);
         const d = isPlain(plain, seenAt) ? plain : await detector.detect(frame, { ...looking, describe: true });
-        log?.add(i, d);
-        detections[i] = d;
+        log.add(i, d);
         done++;
         o.onProgress?.({ stage: "finding landmarks", done, total: Math.max(expected, done) });
+        return handsOf(d);
       });
-      before = look;
-      look.catch(() => {}); // told when its turn comes
-      running.push(look);
+      before = looked;
+      looked.catch(() => {}); // told when its turn comes
+      running.push(looked);
       if (running.length >= ahead) await running.shift();
     }
     while (running.length > 0) {
       await running.shift();
       o.signal?.throwIfAborted();
     }
-    if (index < fewestFrames)
-      throw new AnchorError(
-        "TOO_SHORT",
-        `${path}: ${index} frames are too few to learn a person from: give at least ${fewestFrames}, better half a minute`,
-      );
-    const person = new FollowedPerson(descriptor);
-    const biggest = (d: Detection) => mainPeople(d, { width: observedSize, height: observedSize })[0];
-    const landmarks = detections.map((d) => toFrameLandmarks(person.next(d, biggest)));
-    return { info, crop, fps, landmarks };
+    return { ...found, frames: index };
   } finally {
     await detector.close();
   }

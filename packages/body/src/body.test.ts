@@ -10,6 +10,7 @@ import {
   emptyMotion,
   expressionNames,
   fitMotion,
+  fitReport,
   jointCount,
   jointIndex,
   loadMotion,
@@ -408,7 +409,8 @@ describe("fitting", () => {
       };
     });
     const before = await settledTensors();
-    const { motion, report } = await fitMotion(data, seen, { width: 512, height: 512, fps: 10 });
+    const motion = await fitMotion(data, seen, { width: 512, height: 512, fps: 10 });
+    const report = fitReport(data, motion, seen);
     expect(await settledTensors()).toEqual(before);
     expect(report.face.median).toBeLessThan(2.5);
     expect(report.hands.median).toBeLessThan(3);
@@ -419,6 +421,16 @@ describe("fitting", () => {
     const wrist = (f: number) => poser.pose(motion, f).joints.slice(3 * 20, 3 * 20 + 2);
     const [a, b, c] = [wrist(4), wrist(6), wrist(8)];
     expect(Math.hypot(b[0] - (a[0] + c[0]) / 2, b[1] - (a[1] + c[1]) / 2)).toBeLessThan(0.03);
+  });
+  it("keeps the shape that it found, of whichever model", async () => {
+    const at = (x: number, y: number) => ({ x, y, score: 1 });
+    const body: FrameLandmarks["body"] = [...Array<undefined>(5).fill(undefined), at(310, 250), at(200, 250), at(330, 370), at(180, 370)];
+    const bought = { ...mannequin(), name: "SMPLX_NEUTRAL.npz" };
+    const motion = await fitMotion(bought, [{ body }], { width: 512, height: 512, fps: 10 });
+    expect(motion.space).toBe("smplx");
+    expect(motion.betas.some((b) => Math.abs(b) > 0.01)).toBe(true);
+    using poser = new Poser(bought);
+    expect(poser.pose(motion, 0).vertices).toEqual(poser.pose(motion, 0, motion.betas.slice()).vertices);
   });
   it("says what is missing when there is nothing to go by", async () => {
     await expect(fitMotion(mannequin(), [{ body: [] }], { width: 10, height: 10, fps: 1 })).rejects.toThrow(/no shoulders and no face/);

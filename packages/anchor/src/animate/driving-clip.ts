@@ -26,15 +26,15 @@ export async function drivingMotion(
   o: WorkOptions,
 ): Promise<{ motion: Motion; hasAudio: boolean }> {
   const of = JSON.stringify([fileStamp(resolve(path)), bodyModelName, toolVersion]);
-  const [motionPath, keptPath, log] = ["motion.npz", "motion.json", "detections.jsonl"].map((f) => join(folder, f));
+  const [motionPath, keptPath, log, parts] = ["motion.npz", "motion.json", "detections.jsonl", "fit"].map((f) => join(folder, f));
   const kept = existsSync(keptPath) && existsSync(motionPath) ? (readJson(keptPath) as Kept) : undefined;
   if (kept?.of === of) return { motion: loadMotion(motionPath), hasAudio: kept.hasAudio };
   rmSync(keptPath, { force: true });
   const seen = await observeClip(path, { ...o, keep: { path: log, clip: of } });
-  const { motion } = await fitClip(path, bodyModel(bodyModelName), seen, o);
+  const { motion } = await fitClip(path, bodyModel(bodyModelName), seen, { ...o, keep: { folder: parts, of } });
   saveMotion(motionPath, motion);
   const { hasAudio } = seen.info;
   writeJson(keptPath, { of, hasAudio } satisfies Kept);
-  rmSync(log, { force: true });
+  for (const done of [log, parts]) rmSync(done, { recursive: true, force: true });
   return { motion: loadMotion(motionPath), hasAudio };
 }

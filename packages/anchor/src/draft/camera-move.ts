@@ -9,9 +9,9 @@ import { saveMotion, type Motion } from "@make-your-anchor/body";
 import { applyAffine, gaussianBlur, invertAffine, readImage, resizePil, type Affine } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { nearMesh } from "./background.ts";
-import { aside, layeredBackground, most, spread } from "./layers.ts";
+import { aside, layeredBackground, most } from "./layers.ts";
 import { reachOf, toShares, type View } from "./view.ts";
-import { toPlanes } from "../dataset.ts";
+import { spread, toPlanes } from "../dataset.ts";
 import type { WorkOptions } from "../progress.ts";
 
 /** Side of the pictures that are looked at, pixels; larger frames are made smaller. */

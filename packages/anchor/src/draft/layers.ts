@@ -1,6 +1,7 @@
 /** Which of what lies behind a clip's person moves with the camera, and what is fixed to the screen before it (a strip, a caption, a frame). */
 import { setImmediate as breathe } from "node:timers/promises";
 import { applyAffine } from "@make-your-anchor/media";
+import { spread } from "../dataset.ts";
 import { Background, BackgroundSums, meshAt, nearMesh, sample, trust } from "./background.ts";
 import { reachOf, type View } from "./view.ts";
 
@@ -18,10 +19,6 @@ export const most = 240;
 const breath = 16;
 /** No part of the picture beyond its edges is kept farther away than this share of the side. */
 const widest = 0.15;
-
-/** So many numbers below `count`, evenly. */
-export const spread = (few: number, count: number): number[] =>
-  Array.from({ length: few }, (_, k) => Math.floor(((k + 0.5) * count) / few));
 
 export interface Layered {
   background: Background;

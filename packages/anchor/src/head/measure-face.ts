@@ -41,6 +41,9 @@ const portrait = (frame: RgbImage, box: Box): RgbImage => {
   return resizePil(crop(frame, x, y, side, side), 256, 256, "bicubic");
 };
 
+/** Faces that wait for the detector at once. */
+const atOnce = 32;
+
 export type Descriptors = (Float32Array | undefined)[];
 
 /** The detector's descriptors of the faces in several renderings of the same frames; undefined where it saw none. */
@@ -57,7 +60,11 @@ export async function describeFaces(
     return faces[0]?.descriptor;
   };
   try {
-    return await Promise.all(renderings.map((frames) => Promise.all(frames.map((planes, i) => describe(planes, boxes[i])))));
+    const all: Descriptors[] = renderings.map(() => []);
+    for (let from = 0; from < boxes.length; from += atOnce)
+      for (const [r, frames] of renderings.entries())
+        all[r].push(...(await Promise.all(frames.slice(from, from + atOnce).map((planes, k) => describe(planes, boxes[from + k])))));
+    return all;
   } finally {
     await detector.close();
   }

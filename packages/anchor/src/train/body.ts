@@ -5,7 +5,7 @@ import type { BodyBatch } from "@make-your-anchor/diffusion";
 import { readImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { viewOf } from "../draft/view.ts";
-import { loadFrames, PictureSet } from "../dataset.ts";
+import { framesInMemory, loadFrames, PictureSet } from "../dataset.ts";
 import { draftClip, variantAt } from "../draft/draft-clip.ts";
 import { PosteriorLatents, UnitLatents } from "./latents.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
@@ -23,9 +23,8 @@ export async function trainBody(avatar: Avatar, o: TrainOptions = {}): Promise<T
   const { preset, full, skipped, from } = asked;
   const { device } = asked.compute;
   const size = avatar.info.resolution;
-  const frames = o.skipBad
-    ? await skipped.readable(avatar.trainingFrames, (f) => PictureSet.load([avatar.frame(f), avatar.condition(f)], size))
-    : avatar.trainingFrames;
+  const all = full ? avatar.trainingFrames : framesInMemory(avatar.trainingFrames);
+  const frames = o.skipBad ? await skipped.readable(all, (f) => PictureSet.load([avatar.frame(f), avatar.condition(f)], size)) : all;
   using training = await asked.start();
   const { run, models } = training;
   const sets = full ? null : await loadFrames(avatar, frames);

@@ -3,7 +3,7 @@ import { cat, fromData, keep, noGrad, scope, type Tensor } from "@make-your-anch
 import { paintedFocus, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { blankImage, readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
-import { PictureSet } from "../dataset.ts";
+import { framesInMemory, PictureSet } from "../dataset.ts";
 import { draftClip, variantAt } from "../draft/draft-clip.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { validatedFrames } from "../models/provenance.ts";
@@ -92,7 +92,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
   const { device } = asked.compute;
   const { resolution, training: settings } = asked.preset.head;
   const heads = await processes.mainFirst(() => prepareHeads(avatar, o));
-  const all = trainingHeads(avatar, heads);
+  const all = full ? trainingHeads(avatar, heads) : framesInMemory(trainingHeads(avatar, heads));
   const paths = (kind: HeadKind, of: readonly number[]) => of.map((f) => headPath(avatar, kind, f));
   const frames = o.skipBad
     ? await skipped.readable(all, (f) =>

@@ -4,7 +4,7 @@
  */
 import { autocast, cat, Generator, keep, noGrad, scope, type Tensor } from "@make-your-anchor/torch";
 import { createSampler, predictNoised, startOf, type BodyBatch, type HeadBatch } from "@make-your-anchor/diffusion";
-import type { PictureSet } from "../dataset.ts";
+import { spread, type PictureSet } from "../dataset.ts";
 import type { Draft } from "../draft/draft.ts";
 import type { Prompts } from "../models/load.ts";
 import type { Provenance } from "../models/provenance.ts";
@@ -172,7 +172,7 @@ async function sampleLatents<Data extends BodyBatch>(
   // Of what the run keeps: going on, it samples the same ones.
   const wanted = config.minutes === null ? batch * (config.plan.decoder?.at(-1)?.total ?? 1) : finish.framesPerMinute * config.minutes;
   const n = Math.max(1, Math.min(count, finish.frames, Math.round(wanted)));
-  const places = Array.from({ length: n }, (_, k) => Math.floor(((k + 0.5) * count) / n));
+  const places = spread(n, count);
   const ways = [...new Set([asked.settings.sampling.steps, 1])].map((steps) => ({
     sampler: createSampler("ddim", scheduler.config, steps),
     latents: [] as Tensor[],

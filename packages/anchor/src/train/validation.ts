@@ -5,7 +5,7 @@ import { Generator, noGrad, SafetensorsFile, saveSafetensors, scope, type Parame
 import { createSampler, sampleBody, type BodyModels, type Inpainting, type SchedulerConfig } from "@make-your-anchor/diffusion";
 import { bytesTruncated, type RgbImage } from "@make-your-anchor/media";
 import type { View } from "../draft/view.ts";
-import { fromPlanes, toPlanes } from "../dataset.ts";
+import { fromPlanes, spread, toPlanes } from "../dataset.ts";
 import type { Draft } from "../draft/draft.ts";
 import { makeFolder, readJson, writeJson } from "../files.ts";
 import { startNoise } from "../generate.ts";
@@ -58,7 +58,7 @@ export function validationFrames(held: readonly number[], known: ReadonlySet<num
   const again = held.filter((f) => known.has(f));
   if (again.length > 0) return again;
   const count = Math.min(poseCount, Math.floor(held.length * largestShare));
-  return Array.from({ length: count }, (_, k) => held[Math.floor(((k + 0.5) * held.length) / count)]);
+  return spread(count, held.length).map((i) => held[i]);
 }
 
 export class Validation {

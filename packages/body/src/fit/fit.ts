@@ -8,7 +8,10 @@ import { AdamW, backward, fromData, noGrad, Parameter, scope, type Tensor } from
 import { BodyError } from "../errors.ts";
 import { BodyModel, type BodyModelData, type BodyParameters } from "../model/body-model.ts";
 import { emptyMotion, type Motion } from "../motion/motion.ts";
-import { modelPoints, type FrameLandmarks, type PointGroup } from "./landmarks.ts";
+import { spaceOf } from "../motion/poser.ts";
+import { initialPlace } from "./initial.ts";
+import { centred } from "./join.ts";
+import { modelPoints, surely, type FrameLandmarks } from "./landmarks.ts";
 import { Appearance, type FitPictures } from "./appearance.ts";
 import { bodyLimits, handLimits, type PoseLimits } from "./priors.ts";
 
@@ -19,21 +22,10 @@ export interface FitOptions {
   fps: number;
   /** The frames themselves, square as the picture then is: the body is fitted to them once the points are met. */
   pictures?: FitPictures;
+  /** The person's shape where it is known, as a motion fitted before holds it; it stays so. */
+  betas?: Float32Array;
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
-}
-
-export interface FitReport {
-  /** Distance of projected from detected points, pixels at 512², over points that were found. */
-  body: ErrorSummary;
-  hands: ErrorSummary;
-  face: ErrorSummary;
-  /** Frames in which nothing of the group was found; they are bridged. */
-  bridged: { body: number; leftHand: number; rightHand: number; face: number };
-}
-export interface ErrorSummary {
-  median: number;
-  p95: number;
 }
 
 /** Focal length of the original's camera at 512 pixels: so long that depth hardly changes size. */
@@ -63,11 +55,12 @@ const stages: readonly Stage[] = [
  */
 const byPictures = { steps: 180, rate: 0.02, weight: 15000, blurs: [1 / 40, 1 / 80, 1 / 160], frames: 250 } as const;
 
-export async function fitMotion(
-  data: BodyModelData,
-  frames: readonly FrameLandmarks[],
-  o: FitOptions,
-): Promise<{ motion: Motion; report: FitReport }> {
+/**
+ * @param frames what is to be seen in each frame
+ * @returns the motion with its camera, its shape in the body model's space
+ * @throws {BodyError} `FIT` without a frame, or where no frame shows where the person is
+ */
+export async function fitMotion(data: BodyModelData, frames: readonly FrameLandmarks[], o: FitOptions): Promise<Motion> {
   const count = frames.length;
   if (count < 1) throw new BodyError("FIT", "nothing to fit: no frames");
   const unit = 512 / Math.max(o.width, o.height); // pixels of the fit: 512 for the longer side
@@ -93,13 +86,13 @@ export async function fitMotion(
   frames.forEach((frame, f) =>
     modelPoints.forEach((point, p) => {
       const l = point.pick(frame);
-      if (!l || !(l.score > 0.2)) return;
+      if (!l || !(l.score > surely)) return;
       target[(f * P + p) * 2] = l.x * unit;
       target[(f * P + p) * 2 + 1] = l.y * unit;
       confidence[f * P + p] = point.weight * l.score ** 2;
     }),
   );
-  const start = initialPlace(frames, unit, focal, cx, cy);
+  const startPlace = initialPlace(frames, unit, focal, cx, cy);
   const targetT = constant(target, [count, P, 2]);
   const confidenceT = constant(confidence, [count, P]);
   const pointIndex = fromData(
@@ -117,8 +110,8 @@ export async function fitMotion(
     return out;
   };
   const parameters = {
-    betas: new Float32Array(model.options.numBetas),
-    transl: start.transl,
+    betas: o.betas ?? new Float32Array(model.options.numBetas),
+    transl: startPlace,
     globalOrient: repeat([Math.PI, 0, 0]),
     bodyPose: repeat(body.rest),
     jawPose: new Float32Array(count * 3),
@@ -236,9 +229,10 @@ export async function fitMotion(
     return terms.reduce((a, b) => a.add(b));
   };
   const descend = async (stage: Stage, lossAt: (i: number) => Tensor) => {
-    for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(stage.free.includes(name));
+    const free = stage.free.filter((name) => !(o.betas && name === "betas"));
+    for (const [name, leaf] of Object.entries(leaves)) leaf.value.requiresGrad_(free.includes(name));
     const optimizer = new AdamW(
-      stage.free.map((name) => [name, leaves[name as keyof typeof leaves]] as const),
+      free.map((name) => [name, leaves[name as keyof typeof leaves]] as const),
       { lr: stage.rate, weightDecay: 0, betas: [0.9, 0.98] },
     );
     try {
@@ -257,17 +251,17 @@ export async function fitMotion(
     }
   };
   /** The pose as it is now. */
-  const current = (): { motion: Motion; projected: Float32Array } => {
+  const current = (): Motion => {
     const motion = emptyMotion(count, o.fps, expressionCount);
-    const projected = scope(() =>
+    scope(() =>
       noGrad(() => {
-        const { joints, p } = forward();
+        const { p } = forward();
         for (const name of Object.keys(leaves) as (keyof typeof leaves)[]) motion[name] = p[name]!.floats();
-        return project(joints).floats();
       }),
     );
+    motion.space = spaceOf(data);
     motion.camera = { width: o.width, height: o.height, focal: focal / unit, cx: o.width / 2, cy: o.height / 2, transl: [0, 0, 0] };
-    return { motion, projected };
+    return motion;
   };
 
   try {
@@ -278,16 +272,7 @@ export async function fitMotion(
       });
     }
     if (o.pictures) await fitPictures(o.pictures);
-    const { motion, projected } = current();
-    // The camera takes the distance, the motion what moves about it: the body stays near the origin, where the lights belong.
-    const middle = [0, 1, 2].map((k) => {
-      let sum = 0;
-      for (let f = 0; f < count; f++) sum += motion.transl[3 * f + k];
-      return sum / count;
-    }) as [number, number, number];
-    for (let i = 0; i < motion.transl.length; i++) motion.transl[i] -= middle[i % 3];
-    motion.camera!.transl = middle;
-    return { motion, report: summarise(frames, projected, target, confidence) };
+    return centred(current());
   } finally {
     model.dispose();
     for (const t of own) t.dispose();
@@ -296,7 +281,7 @@ export async function fitMotion(
 
   /** Goes on from what the points told. */
   async function fitPictures(pictures: FitPictures): Promise<void> {
-    const appearance = new Appearance(data, current().motion, pictures);
+    const appearance = new Appearance(data, current(), pictures);
     if (appearance.vertices.length === 0) return;
     const needed = BodyModel.landmarkVertices(data);
     const kept = [...new Set([...needed, ...appearance.vertices])].sort((a, b) => a - b);
@@ -341,64 +326,4 @@ export async function fitMotion(
       });
     });
   }
-}
-
-/** A first place for every frame, from the width between shoulders or eyes; gaps take their neighbours'. */
-function initialPlace(frames: readonly FrameLandmarks[], unit: number, focal: number, cx: number, cy: number): { transl: Float32Array } {
-  const sizes: number[] = []; // pixels a metre
-  const anchors = frames.map((f) => {
-    const [l, r] = [f.body[5], f.body[6]];
-    if (l && r && l.score > 0.3 && r.score > 0.3) {
-      const width = Math.hypot(l.x - r.x, l.y - r.y) * unit;
-      if (width > 8) sizes.push(width / 0.36);
-      return { x: ((l.x + r.x) / 2) * unit, y: ((l.y + r.y) / 2) * unit, up: 0.115 };
-    }
-    if (f.face) {
-      const [a, b] = [f.face[19], f.face[28]]; // outer corners of the eyes
-      const width = Math.hypot(a.x - b.x, a.y - b.y) * unit;
-      if (width > 3) sizes.push(width / 0.09);
-      return { x: ((a.x + b.x) / 2) * unit, y: ((a.y + b.y) / 2) * unit, up: 0.333 };
-    }
-    return undefined;
-  });
-  if (!anchors.some(Boolean)) throw new BodyError("FIT", "nothing to fit: no shoulders and no face was found in any frame");
-  sizes.sort((a, b) => a - b);
-  const perMetre = sizes[Math.floor(sizes.length / 2)] ?? 300;
-  const z = focal / perMetre;
-  const transl = new Float32Array(frames.length * 3);
-  let last = anchors.find(Boolean)!;
-  anchors.forEach((a, f) => {
-    last = a ?? last;
-    // The body turns over about its pelvis, 0.33 m below the origin: its height h comes to lie at −0.33 − (h + 0.33).
-    const y = -0.66 - last.up;
-    transl.set([((last.x - cx) * z) / focal, ((last.y - cy) * z) / focal - y, z], 3 * f);
-  });
-  return { transl };
-}
-
-function summarise(frames: readonly FrameLandmarks[], projected: Float32Array, target: Float32Array, confidence: Float32Array): FitReport {
-  const P = modelPoints.length;
-  const errors: Record<PointGroup, number[]> = { body: [], hands: [], face: [], eyes: [] };
-  for (let i = 0; i < confidence.length; i++) {
-    // What detectors only guess (ears, rough wrists, hips) is no measure of the fit.
-    if (confidence[i] === 0 || modelPoints[i % P].weight < 0.5) continue;
-    errors[modelPoints[i % P].group].push(Math.hypot(projected[2 * i] - target[2 * i], projected[2 * i + 1] - target[2 * i + 1]));
-  }
-  const summary = (list: number[]): ErrorSummary => {
-    list.sort((a, b) => a - b);
-    const at = (q: number) => (list.length === 0 ? Number.NaN : list[Math.min(list.length - 1, Math.floor(q * list.length))]);
-    return { median: at(0.5), p95: at(0.95) };
-  };
-  const missing = (test: (f: FrameLandmarks) => unknown) => frames.filter((f) => !test(f)).length;
-  return {
-    body: summary(errors.body),
-    hands: summary(errors.hands),
-    face: summary(errors.face),
-    bridged: {
-      body: missing((f) => f.body.some(Boolean)),
-      leftHand: missing((f) => f.leftHand),
-      rightHand: missing((f) => f.rightHand),
-      face: missing((f) => f.face),
-    },
-  };
 }

@@ -19,6 +19,9 @@ export interface FrameLandmarks {
   rightHand?: readonly Landmark[];
 }
 
+/** Points of a lower score are not counted. */
+export const surely = 0.2;
+
 export type PointGroup = "body" | "hands" | "face" | "eyes";
 
 export interface ModelPoint {

@@ -3,6 +3,9 @@ import { fromData, noGrad, scope } from "@make-your-anchor/torch";
 import { BodyModel, type BodyModelData } from "../model/body-model.ts";
 import type { Motion } from "./motion.ts";
 
+/** Whose shape and expression coefficients a model takes. */
+export const spaceOf = (data: BodyModelData): Motion["space"] => (data.name === "mannequin" ? "mannequin" : "smplx");
+
 /** Owns a body model; expressions and shapes of another space than the model's are left out. */
 export class Poser {
   readonly data: BodyModelData;
@@ -11,7 +14,7 @@ export class Poser {
 
   constructor(data: BodyModelData, numBetas = 10, numExpressionCoeffs = 100) {
     this.data = data;
-    this.space = data.name === "mannequin" ? "mannequin" : "smplx";
+    this.space = spaceOf(data);
     this.model = new BodyModel(data, { numBetas, numExpressionCoeffs });
   }
 
