@@ -33,6 +33,7 @@ import {
 } from "./index.ts";
 import { jointPositions } from "./mannequin/anatomy.ts";
 import { modelPoints } from "./fit/landmarks.ts";
+import { landmarksOf } from "../../../test/landmarks.ts";
 import { settledTensors } from "../../../test/live-tensors.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "body-"));
@@ -360,6 +361,11 @@ describe("motion files", () => {
 });
 
 describe("fitting", () => {
+  /** Of a joint before a camera, picture of 512². */
+  const inPicture = (joints: Float32Array, joint: number) => {
+    const z = joints[3 * joint + 2] + 9.5;
+    return { x: 256 + (5000 * joints[3 * joint]) / z, y: 256 + (5000 * (joints[3 * joint + 1] + 0.7)) / z };
+  };
   it("finds a known motion again from its projected points, hands missing for a while", async () => {
     const data = mannequin();
     const frames = 14;
@@ -380,33 +386,12 @@ describe("fitting", () => {
     using poser = new Poser(data);
     const seen: FrameLandmarks[] = Array.from({ length: frames }, (_, f) => {
       const { joints } = poser.pose(m, f);
-      const at = (joint: number, p: number) => {
-        const z = joints[3 * joint + 2] + 9.5;
-        const n = (f * modelPoints.length + p) * 2;
-        return {
-          x: 256 + (5000 * joints[3 * joint]) / z + 0.5 * noise[n],
-          y: 256 + (5000 * (joints[3 * joint + 1] + 0.7)) / z + 0.5 * noise[n + 1],
-          score: 1,
-        };
-      };
-      const points = modelPoints.map((p, i) => at(p.joint, i));
-      const body: FrameLandmarks["body"] = Array.from({ length: 17 }, (_, coco) => {
-        const i = modelPoints.findIndex(
-          (p) =>
-            p.group === "body" &&
-            p.pick({ body: Array.from({ length: 17 }, (_, k) => (k === coco ? { x: 0, y: 0, score: 1 } : undefined)) }),
-        );
-        return i < 0 ? undefined : points[i];
+      const all = landmarksOf((p, i) => {
+        const n = (f * modelPoints.length + i) * 2;
+        const { x, y } = inPicture(joints, p.joint);
+        return { x: x + 0.5 * noise[n], y: y + 0.5 * noise[n + 1], score: 1 };
       });
-      const hidden = f >= 5 && f < 8;
-      const first = modelPoints.findIndex((p) => p.group === "hands");
-      const face = modelPoints.findIndex((p) => p.group === "face");
-      return {
-        body,
-        face: points.slice(face, face + 51),
-        leftHand: hidden ? undefined : points.slice(first, first + 21),
-        rightHand: points.slice(first + 21, first + 42),
-      };
+      return f >= 5 && f < 8 ? { ...all, leftHand: undefined } : all;
     });
     const before = await settledTensors();
     const motion = await fitMotion(data, seen, { width: 512, height: 512, fps: 10 });
@@ -421,6 +406,36 @@ describe("fitting", () => {
     const wrist = (f: number) => poser.pose(motion, f).joints.slice(3 * 20, 3 * 20 + 2);
     const [a, b, c] = [wrist(4), wrist(6), wrist(8)];
     expect(Math.hypot(b[0] - (a[0] + c[0]) / 2, b[1] - (a[1] + c[1]) / 2)).toBeLessThan(0.03);
+  });
+  it("keeps fingers before the chest, where a picture cannot tell", async () => {
+    const data = mannequin();
+    // A hand before the chest whose thumb points into it; so much of it as a picture shows could as well point away.
+    const m = emptyMotion(1, 10, 10, 10);
+    m.globalOrient[0] = Math.PI;
+    const set = (joint: string, v: number[]) => m.bodyPose.set(v, (jointIndex(joint) - 1) * 3);
+    set("left_shoulder", [0.3, -0.5, -1.3]);
+    set("left_elbow", [0.4, -1.5, -0.3]);
+    set("left_wrist", [1, -1, 0.2]);
+    set("right_shoulder", [0.1, 0.5, 1.05]);
+    set("right_elbow", [-0.4, 1.5, 0]);
+    const trunk = Array.from({ length: data.vTemplate.length / 3 }, (_, v) => v).filter(
+      (v) => [0, 3, 6, 9].reduce((sum, joint) => sum + data.weights[v * 55 + joint], 0) > 0.6,
+    );
+    using poser = new Poser(data);
+    /** By how much the thumb's tip lies behind the trunk's front, metres. */
+    const inside = (motion: Motion): number => {
+      const { vertices, joints } = poser.pose(motion, 0);
+      const tip = joints.subarray(3 * 66, 3 * 67);
+      const there = trunk.filter((v) => Math.hypot(vertices[3 * v] - tip[0], vertices[3 * v + 1] - tip[1]) < 0.02);
+      expect(there.length).toBeGreaterThan(0);
+      return tip[2] - Math.min(...there.map((v) => vertices[3 * v + 2]));
+    };
+    expect(inside(m)).toBeGreaterThan(0.02);
+    const { joints } = poser.pose(m, 0);
+    const seen = landmarksOf((p) => ({ ...inPicture(joints, p.joint), score: 1 }));
+    const motion = await fitMotion(data, [seen], { width: 512, height: 512, fps: 10 });
+    expect(inside(motion)).toBeLessThan(0);
+    expect(fitReport(data, motion, [seen]).hands.median).toBeLessThan(3);
   });
   it("keeps the shape that it found, of whichever model", async () => {
     const at = (x: number, y: number) => ({ x, y, score: 1 });

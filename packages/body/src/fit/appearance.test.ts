@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Generator, scope } from "@make-your-anchor/torch";
+import { landmarksOf } from "../../../../test/landmarks.ts";
 import { settledTensors } from "../../../../test/live-tensors.ts";
 import { mannequin } from "../mannequin/mannequin.ts";
 import { emptyMotion, type Motion } from "../motion/motion.ts";
@@ -60,19 +61,12 @@ describe("pictures", () => {
     const noise = scope(() => g.randn([frames * modelPoints.length * 2]).floats());
     const seen: FrameLandmarks[] = truth.map((_, f) => {
       const { joints } = poser.pose(motion, f);
-      const points = modelPoints.map((p, i) => {
+      return landmarksOf((p, i) => {
         const [x, y, z] = [0, 1, 2].map((k) => joints[3 * p.joint + k] + camera.transl[k]);
         const off = p.group === "body" ? 6 : 0.5; // as detectors are
         const n = 2 * (f * modelPoints.length + i);
         return { x: 256 + (5000 * x) / z + off * noise[n], y: 256 + (5000 * y) / z + off * noise[n + 1], score: 1 };
       });
-      const of = (group: string) => points.filter((_, i) => modelPoints[i].group === group);
-      const hands = of("hands");
-      const body: FrameLandmarks["body"] = Array.from({ length: 17 }, (_, coco) => {
-        const only = { body: Array.from({ length: 17 }, (_, k) => (k === coco ? { x: 0, y: 0, score: 1 } : undefined)) };
-        return points[modelPoints.findIndex((p) => p.group === "body" && p.pick(only))];
-      });
-      return { body, face: of("face"), leftHand: hands.slice(0, 21), rightHand: hands.slice(21) };
     });
     /** How far the trunk's front lies from the truth, pixels at 512², on average. */
     const miss = (fitted: Motion): number => {

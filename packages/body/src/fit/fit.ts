@@ -33,6 +33,14 @@ const focalAt512 = 5000;
 /** A residual of this many pixels at 512² counts a quarter of the most: wide at first, so that a far start is drawn in; narrow at the end, so that wrong points let go. */
 const robustPixels = { from: 40, to: 22 };
 
+/** Runs of the body model's joints: of both hands' fingers, and their tips. */
+const fingerJoints = [
+  [25, 30],
+  [66, 10],
+] as const;
+/** How far a chest and belly reach before the chest's joint, with a finger before them, metres. */
+const chestDepth = 0.15;
+
 interface Stage {
   steps: number;
   rate: number;
@@ -205,6 +213,11 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
           .sum()
           .mul(2500 / count),
       );
+    // Nor whether a finger is in the chest: from the front such a one is not drawn.
+    for (const [first, fingers] of fingerJoints) {
+      const behind = joints.narrow(1, first, fingers).select(2, 2).sub(chest.unsqueeze(1)).add(chestDepth);
+      terms.push(mean(behind.relu(), 8000));
+    }
     // Smooth motion.
     if (count >= 3) {
       const skeleton = joints.narrow(1, 0, 76);
