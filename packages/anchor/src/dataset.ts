@@ -16,15 +16,7 @@ export class PictureSet {
 
   static async load(paths: readonly string[], size: number): Promise<PictureSet> {
     const planes: Uint8Array[] = [];
-    for (const path of paths) {
-      const image = await readImage(path);
-      if (image.width !== size || image.height !== size)
-        throw new AnchorError(
-          "FRAME_SIZE",
-          `${path}: expected ${size}x${size} pixels, got ${image.width}x${image.height}; make the avatar again with "anchor create --force"`,
-        );
-      planes.push(toPlanes(image));
-    }
+    for (const path of paths) planes.push(toPlanes(await readFrame(path, size)));
     return new PictureSet(size, planes);
   }
 
@@ -46,6 +38,17 @@ export class PictureSet {
     indices.forEach((index, b) => out.set(this.planes[index], b * plane));
     return fromData(out, [indices.length, 3, this.size, this.size]);
   }
+}
+
+/** A picture of an avatar's. @throws {AnchorError} `FRAME_SIZE` when its sides are others */
+export async function readFrame(path: string, size: number): Promise<RgbImage> {
+  const image = await readImage(path);
+  if (image.width !== size || image.height !== size)
+    throw new AnchorError(
+      "FRAME_SIZE",
+      `${path}: expected ${size}x${size} pixels, got ${image.width}x${image.height}; make the avatar again with "anchor create --force"`,
+    );
+  return image;
 }
 
 export function toPlanes(image: RgbImage): Uint8Array {

@@ -19,7 +19,7 @@ export class DetectionLog {
   private readonly lines = new Map<number, readonly [number, number]>();
   private readonly notes = new Map<string, unknown>();
 
-  /** Goes on with a file of that name where it is of the same; otherwise begins it anew. @param of names what the frames are of, and how they are cut */
+  /** Goes on with a file of that name where it is of the same; otherwise begins it anew. @param of names what the frames are of */
   constructor(path: string, of: string) {
     this.path = path;
     const head = JSON.stringify({ of });

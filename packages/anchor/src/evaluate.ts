@@ -6,7 +6,7 @@ import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { viewOf } from "./draft/view.ts";
-import { fromPlanes, PictureSet, spread, toPlanes } from "./dataset.ts";
+import { fromPlanes, PictureSet, readFrame, spread, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
 import type { FaceCounts } from "./head/face-log.ts";
@@ -99,7 +99,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const made: Planes[] = [];
   for await (const { index, image } of generateFrames(avatar, {
     frames: truth.length,
-    condition: async (i) => fromPlanes((await PictureSet.load([avatar.condition(heldFrames[i])], size)).bytes(0), size, size),
+    condition: (i) => readFrame(avatar.condition(heldFrames[i]), size),
     view: (i) => viewOf(motion, heldFrames[i], size),
     ...o,
     onProgress: (done, count) => o.onProgress?.({ stage: "rendering held-out frames", done, total: count }),
@@ -195,7 +195,7 @@ async function trainingFrames(
   const nearest = new NearestFrames(truth);
   for (const [k, frame] of frames.entries()) {
     o.signal?.throwIfAborted();
-    const planes = (await PictureSet.load([avatar.frame(frame)], size)).bytes(0);
+    const planes = toPlanes(await readFrame(avatar.frame(frame), size));
     statistics.add(planes);
     nearest.add(planes);
     o.onProgress?.({ stage: "looking at training frames", done: k + 1, total: frames.length });

@@ -11,6 +11,7 @@ import {
   loadMotion,
   saveMotion,
   type BodyModelData,
+  type FitPart,
   type FitPictures,
   type FitReport,
   type FrameLandmarks,
@@ -37,7 +38,11 @@ export interface FitClipOptions extends WorkOptions {
   partLength?: number;
 }
 
-/** @param path the clip `seen` was seen in */
+/**
+ * The motion of a whole clip. Interrupted, the same call goes on behind the parts that were fitted.
+ * @param path the clip `seen` was seen in
+ * @throws {BodyError} `FIT` where nobody is seen in any frame
+ */
 export async function fitClip(
   path: string,
   data: BodyModelData,
@@ -47,7 +52,7 @@ export async function fitClip(
   const { crop, fps, frames } = seen;
   const length = o.partLength ?? partLength;
   const parts = fitParts(frames, length, Math.min(mostOverlap, Math.floor(length / 4)));
-  const landmarksOf = ({ from, to }: { from: number; to: number }) => Array.from({ length: to - from }, (_, k) => seen.landmarks(from + k));
+  const landmarksOf = ({ from, to }: FitPart) => Array.from({ length: to - from }, (_, k) => seen.landmarks(from + k));
   const of = JSON.stringify([o.keep.of, parts]);
   const mark = join(o.keep.folder, "parts.json");
   if (!existsSync(mark) || (readJson(mark) as { of: string }).of !== of) rmSync(o.keep.folder, { recursive: true, force: true });
@@ -59,7 +64,7 @@ export async function fitClip(
   let read = 0;
   let pictures: { frame: number; planes: Uint8Array }[] = [];
   /** Reads on to a part's end, and keeps what it is fitted to. */
-  const picturesOf = async ({ from, to }: { from: number; to: number }, landmarks: readonly FrameLandmarks[]): Promise<FitPictures> => {
+  const picturesOf = async ({ from, to }: FitPart, landmarks: readonly FrameLandmarks[]): Promise<FitPictures> => {
     pictures = pictures.filter(({ frame }) => frame >= from);
     for (; read < to; read++) {
       const { value, done } = await video.next();

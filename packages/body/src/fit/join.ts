@@ -49,7 +49,7 @@ export function joinMotions(parts: readonly FitPart[], motions: readonly (Motion
   const first = motions.find((m) => m !== undefined)!;
   if (parts.length === 1) return first;
   const joined: Motion = { ...first, frames, camera: { ...first.camera!, transl: [0, 0, 0] } };
-  /** Frames that a part has told already, and those that it is the first to tell. */
+  /** Frames that an earlier part has told: 1. */
   const told = new Uint8Array(frames);
   const shares = parts.map(({ from, to }, k) => {
     if (!motions[k]) return undefined;
