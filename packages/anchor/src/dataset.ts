@@ -16,7 +16,7 @@ export class PictureSet {
 
   static async load(paths: readonly string[], size: number): Promise<PictureSet> {
     const planes: Uint8Array[] = [];
-    for (const path of paths) planes.push(toPlanes(await readFrame(path, size)));
+    for (const path of paths) planes.push(await readPlanes(path, size));
     return new PictureSet(size, planes);
   }
 
@@ -51,6 +51,9 @@ export async function readFrame(path: string, size: number): Promise<RgbImage> {
   return image;
 }
 
+/** The same as planes, `[3, H, W]` bytes. */
+export const readPlanes = async (path: string, size: number): Promise<Uint8Array> => toPlanes(await readFrame(path, size));
+
 export function toPlanes(image: RgbImage): Uint8Array {
   const n = image.width * image.height;
   const out = new Uint8Array(3 * n);
@@ -70,7 +73,7 @@ export function fromPlanes(planes: Uint8Array, width: number, height: number): R
  * Most pictures of a clip that a model is trained on where they are held in memory, spread over it: more than three minutes' at 30 frames a second.
  * What a longer clip shows beside them is seldom new.
  */
-const mostHeld = 6000;
+export const mostHeld = 6000;
 
 /** So many numbers below `count`, evenly. */
 export const spread = (few: number, count: number): number[] =>

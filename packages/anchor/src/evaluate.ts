@@ -1,22 +1,23 @@
 /** `evaluate`: the avatar against the part of its clip that it was never trained on. */
-import { noGrad, scope } from "@make-your-anchor/torch";
+import { fromData, noGrad, scope } from "@make-your-anchor/torch";
 import { loadMotion } from "@make-your-anchor/body";
 import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
 import { ConditionRenderer } from "./conditions.ts";
 import { viewOf } from "./draft/view.ts";
-import { fromPlanes, PictureSet, readFrame, spread, toPlanes } from "./dataset.ts";
+import { fromPlanes, readFrame, readPlanes, spread, toPlanes } from "./dataset.ts";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeJson } from "./files.ts";
+import { FrameFile } from "./frame-file.ts";
 import type { FaceCounts } from "./head/face-log.ts";
-import { describeFaces, faceBox, scoreFaces, type Box, type FaceScores } from "./head/measure-face.ts";
+import { faceBox, FaceScoring, likenesses, type Box, type FaceScores, type FrameOf } from "./head/measure-face.ts";
 import { maskParser } from "./head/heads.ts";
 import { paintHeads, type FaceOptions } from "./head/paint.ts";
 import { motionHeads } from "./head/source.ts";
 import { checkStrength, faceStrength } from "./head/strength.ts";
 import { generateFrames, type SamplingOptions } from "./generate.ts";
-import { NearestFrames, PixelStatistics, score, type Planes, type Scores } from "./measure.ts";
+import { NearestFrames, PixelStatistics, Scoring, type Planes, type Scores } from "./measure.ts";
 import { loadVae } from "./models/load.ts";
 import { validatedFrames } from "./models/provenance.ts";
 import type { WorkOptions } from "./progress.ts";
@@ -80,62 +81,57 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
       "UNSEEN",
       `${avatar.info.name}: the person is not to be seen in the last part of the clip, which is kept for measuring: use a clip that shows them to its end`,
     );
-  const held = await PictureSet.load(
-    heldFrames.map((i) => avatar.frame(i)),
-    size,
-  );
-  const truth = held.all;
+  const count = heldFrames.length;
+  const truth = (i: number) => readPlanes(avatar.frame(heldFrames[i]), size);
   // What the choice of the weights looked at is no measure of them.
   const seen = new Set([...validatedFrames(avatar, "body"), ...(avatar.headTrained ? validatedFrames(avatar, "head") : [])]);
-  const measured = heldFrames.flatMap((f, i) => (seen.has(f) ? [] : [i]));
-  const { mean, nearest, statistics } = await trainingFrames(avatar, truth, o);
-  truth.forEach((t) => statistics.add(t));
-  const mask = statistics.moving();
+  const { mean, nearest, mask } = await lookAtFrames(avatar, heldFrames, o);
   const moving = mask.reduce((a, b) => a + b, 0);
   if (moving === 0)
     throw new AnchorError("STILL", `${avatar.info.name}: nothing moves in the clip, so there is nothing to measure on the moving region`);
 
   const motion = loadMotion(avatar.motionPath);
-  const made: Planes[] = [];
+  const folder = makeFolder(avatar.path("evaluation"));
+  using body = new FrameFile(folder, size);
   for await (const { index, image } of generateFrames(avatar, {
-    frames: truth.length,
+    frames: count,
     condition: (i) => readFrame(avatar.condition(heldFrames[i]), size),
     view: (i) => viewOf(motion, heldFrames[i], size),
     ...o,
-    onProgress: (done, count) => o.onProgress?.({ stage: "rendering held-out frames", done, total: count }),
+    onProgress: (done, total) => o.onProgress?.({ stage: "rendering held-out frames", done, total }),
   })) {
-    made[index] = toPlanes(image);
+    body.set(index, toPlanes(image));
   }
   const painting = (o.face ?? true) && avatar.headTrained;
   const strength = painting ? (o.faceStrength ?? (await faceStrength(avatar, o)).strength) : null;
+  using painted = strength ? new FrameFile(folder, size) : null;
+  const made = painted ?? body;
   const heads = motionHeads(avatar, motion);
-  let bodyOnly: Planes[] | null = null;
   let faces: FaceCounts | null = null;
   const boxes: (Box | null)[] = [];
   try {
-    for (let i = 0; i < truth.length; i++)
-      boxes.push(avatar.showsFace(heldFrames[i]) && !seen.has(heldFrames[i]) ? faceBox(await heads.sight(heldFrames[i]), size) : null);
-    if (strength !== null) bodyOnly = made.slice();
-    if (strength) {
+    for (const frame of heldFrames)
+      boxes.push(avatar.showsFace(frame) && !seen.has(frame) ? faceBox(await heads.sight(frame), size) : null);
+    if (painted) {
       using parser = await maskParser(avatar, o.device, o);
       faces = {};
       for await (const { index, image, face } of paintHeads(avatar, {
-        frames: truth.length,
-        bodyFrame: async (i) => fromPlanes(bodyOnly![i], size, size),
+        frames: count,
+        bodyFrame: async (i) => fromPlanes(body.get(i), size, size),
         condition: (i) => heads.condition(heldFrames[i]),
         sight: (i) => heads.sight(heldFrames[i]),
         parse: parser && ((image) => parser.mask(image)),
         temporal: o.faceTemporal,
-        strength,
+        strength: strength!,
         paste: o.facePaste,
         steps: o.steps,
         seed: o.seed,
         device: o.device,
         precision: o.precision,
         signal: o.signal,
-        onProgress: (done, count) => o.onProgress?.({ stage: "painting faces", done, total: count }),
+        onProgress: (done, total) => o.onProgress?.({ stage: "painting faces", done, total }),
       })) {
-        made[index] = toPlanes(image);
+        painted.set(index, toPlanes(image));
         faces[face] = (faces[face] ?? 0) + 1;
       }
     }
@@ -143,39 +139,51 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
     await heads.close();
   }
   // Where nothing was painted, the body's own faces are those that were made.
-  const [ofTruth, ofMade, ofBody = ofMade] = await describeFaces(strength ? [truth, made, bodyOnly!] : [truth, made], boxes, size);
+  const renderings: FrameOf[] = [(i) => made.get(i), ...(painted ? [(i: number) => body.get(i)] : [])];
+  const [alike, bodyAlike = alike] = await likenesses(truth, renderings, boxes, size);
+
   using vae = loadVae(avatar, { device: chooseCompute(o, "rendering").device });
-  const decoded: Planes[] = [];
-  for (let i = 0; i < truth.length; i++) {
-    decoded.push(
-      scope(() =>
-        noGrad(() => {
-          const x = held.batch([i]).to(vae.device).to("float32").div(127.5).sub(1);
-          return Uint8Array.from(vae.decode(vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
-        }),
-      ),
+  const decoded = (planes: Planes) =>
+    scope(() =>
+      noGrad(() => {
+        const x = fromData(planes, [1, 3, size, size]).to(vae.device).to("float32").div(127.5).sub(1);
+        return Uint8Array.from(vae.decode(vae.encode(x).mean).div(2).add(0.5).clamp(0, 1).mul(255).floats());
+      }),
     );
+  const scoring = () => new Scoring(size, [null, mask]);
+  const [ofMade, ofBody, ofMean, ofNearest, ofVae] = [scoring(), scoring(), scoring(), scoring(), scoring()];
+  const [faceMade, faceBody] = [new FaceScoring(size), new FaceScoring(size)];
+  for (const [i, frame] of heldFrames.entries()) {
+    o.signal?.throwIfAborted();
+    const [t, m] = [await truth(i), made.get(i)];
+    const b = painted ? body.get(i) : m;
+    faceMade.add(m, t, boxes[i], alike[i]);
+    if (strength !== null) faceBody.add(b, t, boxes[i], bodyAlike[i]);
+    if (!seen.has(frame)) {
+      ofMade.add(m, t);
+      if (strength !== null) ofBody.add(b, t);
+      ofMean.add(mean, t);
+      ofNearest.add(await readPlanes(avatar.frame(nearest[i]), size), t);
+      ofVae.add(decoded(t), t);
+    }
+    o.onProgress?.({ stage: "measuring", done: i + 1, total: count });
   }
-  const of = (frames: readonly Planes[]) => measured.map((i) => frames[i]);
-  const pair = (frames: readonly Planes[]): Pair => ({
-    full: score(of(frames), of(truth), size, null),
-    moving: score(of(frames), of(truth), size, mask),
-  });
-  const folder = makeFolder(avatar.path("evaluation"));
+  const pair = (s: Scoring): Pair => {
+    const [full, moving] = s.scores();
+    return { full, moving };
+  };
+  const measured = heldFrames.filter((f) => !seen.has(f)).length;
   const contactSheet = `${folder}/contact-sheet.png`;
-  await writeContactSheet(avatar, contactSheet, made, heldFrames);
+  await writeContactSheet(avatar, contactSheet, (i) => made.get(i), heldFrames);
   const result: Evaluation = {
-    generated: { ...pair(made), face: scoreFaces(made, truth, boxes, size, { truth: ofTruth, made: ofMade }) },
-    bodyOnly: bodyOnly && {
-      ...pair(bodyOnly),
-      face: scoreFaces(bodyOnly, truth, boxes, size, { truth: ofTruth, made: ofBody }),
-    },
+    generated: { ...pair(ofMade), face: faceMade.scores() },
+    bodyOnly: strength === null ? null : { ...pair(ofBody), face: faceBody.scores() },
     faceStrength: strength,
     faces,
-    baselines: { meanFrame: pair(truth.map(() => mean)), nearestFrame: pair(nearest) },
-    vae: pair(decoded),
+    baselines: { meanFrame: pair(ofMean), nearestFrame: pair(ofNearest) },
+    vae: pair(ofVae),
     fit: { body: avatar.info.fit.body, hands: avatar.info.fit.hands, face: avatar.info.fit.face },
-    frames: { train: avatar.trainingFrames.length, heldOut: measured.length, validated: truth.length - measured.length },
+    frames: { train: avatar.trainingFrames.length, heldOut: measured, validated: count - measured },
     movingShare: moving / (size * size),
     contactSheet,
   };
@@ -183,38 +191,52 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   return result;
 }
 
-/** What the baselines take from the frames trained on, read one by one; `statistics` of them are there to be added to. */
-async function trainingFrames(
+/** Bytes of held-out frames that training frames are compared with in one reading of them. */
+const comparedAtOnce = 256 * 2 ** 20;
+
+/** What moves in the clip, and what the baselines take from the frames trained on: their mean, and the number of the one nearest to each held-out frame. */
+async function lookAtFrames(
   avatar: Avatar,
-  truth: readonly Planes[],
+  held: readonly number[],
   o: WorkOptions,
-): Promise<{ mean: Planes; nearest: readonly Planes[]; statistics: PixelStatistics }> {
+): Promise<{ mean: Planes; nearest: readonly number[]; mask: Uint8Array }> {
   const size = avatar.info.resolution;
   const frames = avatar.trainingFrames;
+  const few = Math.max(1, Math.floor(comparedAtOnce / (3 * size * size)));
+  const total = Math.ceil(held.length / few) * frames.length;
   const statistics = new PixelStatistics(size);
-  const nearest = new NearestFrames(truth);
-  for (const [k, frame] of frames.entries()) {
-    o.signal?.throwIfAborted();
-    const planes = toPlanes(await readFrame(avatar.frame(frame), size));
-    statistics.add(planes);
-    nearest.add(planes);
-    o.onProgress?.({ stage: "looking at training frames", done: k + 1, total: frames.length });
+  let mean: Planes | undefined;
+  const nearest: number[] = [];
+  for (let from = 0, done = 0; from < held.length; from += few) {
+    const targets: Planes[] = [];
+    for (const frame of held.slice(from, from + few)) targets.push(await readPlanes(avatar.frame(frame), size));
+    const search = new NearestFrames(targets);
+    for (const frame of frames) {
+      o.signal?.throwIfAborted();
+      const planes = await readPlanes(avatar.frame(frame), size);
+      if (!mean) statistics.add(planes);
+      search.add(planes, frame);
+      o.onProgress?.({ stage: "looking at training frames", done: ++done, total });
+    }
+    mean ??= statistics.mean();
+    for (const planes of targets) statistics.add(planes);
+    nearest.push(...search.best);
   }
-  return { mean: statistics.mean(), nearest: nearest.best, statistics };
+  return { mean: mean!, nearest, mask: statistics.moving() };
 }
 
 /** Rows of mesh over the clip, condition, generated, truth. */
-async function writeContactSheet(avatar: Avatar, path: string, made: readonly Planes[], frames: readonly number[]): Promise<void> {
+async function writeContactSheet(avatar: Avatar, path: string, made: (i: number) => Planes, frames: readonly number[]): Promise<void> {
   const { resolution: size } = avatar.info;
   const cell = Math.max(192, size);
   const motion = loadMotion(avatar.motionPath);
   const renderer = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, cell);
   const rows: RgbImage[][] = [];
-  for (const i of spread(Math.min(5, made.length), made.length)) {
+  for (const i of spread(Math.min(5, frames.length), frames.length)) {
     const truth = await readImage(avatar.frame(frames[i]));
     const large = resizePil(truth, cell, cell, "bicubic");
     const over = renderer.render(motion, frames[i], { background: large.data });
-    rows.push([mix(over, large, 0.45), await readImage(avatar.condition(frames[i])), fromPlanes(made[i], size, size), truth]);
+    rows.push([mix(over, large, 0.45), await readImage(avatar.condition(frames[i])), fromPlanes(made(i), size, size), truth]);
   }
   renderer.dispose();
   await writeSheet(path, rows, cell);

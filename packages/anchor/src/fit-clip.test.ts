@@ -40,32 +40,35 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** In parts of twelve frames, until `stop` steps are done; the motion, and how many steps there were to be. */
-async function fit(name: string, stop = Infinity): Promise<{ motion: Motion; steps: number }> {
+async function fit(name: string, stop = Infinity): Promise<{ motion: Motion; steps: number; first: number }> {
   const abort = new AbortController();
-  let steps = 0;
+  let [steps, first] = [0, 0];
   const { motion } = await fitClip(clip, bodyModel("mannequin"), seen, {
     partLength: 12,
     keep: { folder: join(folder, name), of: "clip" },
     signal: abort.signal,
     onProgress: ({ done, total }) => {
       steps = total;
+      first ||= done;
       if (done >= stop) abort.abort();
     },
   });
-  return { motion, steps };
+  return { motion, steps, first };
 }
 
 test(
-  "a long clip is fitted part by part, with one shape; an interruption loses the part under way alone",
+  "a long clip is fitted part by part, with one shape; an interruption loses the stage under way alone",
   { timeout: 240_000 },
   async () => {
     const { motion, steps } = await fit("whole");
     expect(motion.frames).toBe(frames);
-    await expect(fit("broken", steps / 2 + 3)).rejects.toThrow();
-    expect(readdirSync(join(folder, "broken")).sort()).toEqual(["0001.npz", "parts.json"]);
+    // 60 and 140 steps are the first two stages.
+    await expect(fit("broken", steps / 2 + 203)).rejects.toThrow();
+    expect(readdirSync(join(folder, "broken")).sort()).toEqual(["0001.npz", "0002.stage.npz", "parts.json"]);
     const first = readFileSync(join(folder, "broken", "0001.npz"));
     const again = await fit("broken");
-    expect(again.steps).toBe(steps / 2);
+    expect([again.first, again.steps]).toEqual([201, steps / 2]);
+    expect(readdirSync(join(folder, "broken")).sort()).toEqual(["0001.npz", "0002.npz", "parts.json"]);
     expect(again.motion).toEqual(motion);
     expect(readFileSync(join(folder, "broken", "0001.npz")).equals(first)).toBe(true);
     // Where one part goes over into the next, at frames 8 to 11, it moves no more than elsewhere.

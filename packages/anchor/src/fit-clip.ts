@@ -9,11 +9,14 @@ import {
   fitReport,
   joinMotions,
   loadMotion,
+  readNpz,
   saveMotion,
+  writeNpz,
   type BodyModelData,
   type FitPart,
   type FitPictures,
   type FitReport,
+  type FitStage,
   type FrameLandmarks,
   type Motion,
 } from "@make-your-anchor/body";
@@ -32,14 +35,14 @@ const partLength = 1800;
 const mostOverlap = 30;
 
 export interface FitClipOptions extends WorkOptions {
-  /** Where fitted parts are kept until all are, and what tells the fit from another: an interrupted one goes on behind them. */
+  /** Where fitted parts, and the finished stages of the one under way, are kept until all are, and what tells the fit from another: an interrupted one goes on behind them. */
   keep: { folder: string; of: string };
   /** Default 1800. */
   partLength?: number;
 }
 
 /**
- * The motion of a whole clip. Interrupted, the same call goes on behind the parts that were fitted.
+ * The motion of a whole clip. Interrupted, the same call goes on behind the parts that were fitted, and the stages of the part under way.
  * @param path the clip `seen` was seen in
  * @throws {BodyError} `FIT` where nobody is seen in any frame
  */
@@ -56,7 +59,7 @@ export async function fitClip(
   const of = JSON.stringify([o.keep.of, parts]);
   const mark = join(o.keep.folder, "parts.json");
   if (!existsSync(mark) || (readJson(mark) as { of: string }).of !== of) rmSync(o.keep.folder, { recursive: true, force: true });
-  const file = (k: number) => join(o.keep.folder, `${String(k + 1).padStart(4, "0")}.npz`);
+  const file = (k: number, kind = "") => join(o.keep.folder, `${String(k + 1).padStart(4, "0")}${kind}.npz`);
   const kept = parts.map((_, k) => existsSync(file(k)));
 
   const every = Math.ceil(Math.max(...parts.map(({ from, to }) => to - from)) / mostPictures);
@@ -89,6 +92,7 @@ export async function fitClip(
           motions.push(undefined);
           continue;
         }
+        const stage = file(k, ".stage");
         const left = kept.slice(k).filter((is) => !is).length;
         let steps = 0;
         const motion = await fitMotion(data, landmarks, {
@@ -97,6 +101,11 @@ export async function fitClip(
           fps,
           pictures: await picturesOf(part, landmarks),
           betas,
+          resume: existsSync(stage) ? readStage(stage) : undefined,
+          onStage: (s) => {
+            writeJson(mark, { of });
+            writeStage(stage, s);
+          },
           signal: o.signal,
           onProgress: (done, total) => {
             steps = total;
@@ -104,8 +113,8 @@ export async function fitClip(
           },
         });
         before += steps;
-        writeJson(mark, { of });
         saveMotion(file(k), motion);
+        rmSync(stage, { force: true });
       }
       const motion = loadMotion(file(k));
       betas ??= motion.betas;
@@ -116,6 +125,17 @@ export async function fitClip(
   }
   const motion = joinMotions(parts, motions);
   return { motion, report: fitReport(data, motion, landmarksIn(seen)) };
+}
+
+function writeStage(path: string, { stages, values }: FitStage): void {
+  const arrays = [["stages", Float32Array.of(stages)] as const, ...values];
+  writeNpz(path, new Map(arrays.map(([name, data]) => [name, { shape: [data.length], data }])));
+}
+
+function readStage(path: string): FitStage {
+  const arrays = readNpz(path);
+  const values = new Map([...arrays].map(([name, { data }]) => [name, Float32Array.from(data as Float32Array)]));
+  return { stages: values.get("stages")![0], values };
 }
 
 function* landmarksIn({ frames, landmarks }: Observation): Generator<FrameLandmarks> {

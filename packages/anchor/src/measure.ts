@@ -112,45 +112,82 @@ function laplacianEnergy(p: Planes, size: number, mask: Uint8Array | null): numb
   return energy;
 }
 
+/** Scores of frames that come one by one, in several regions at once. */
+export class Scoring {
+  private readonly size: number;
+  private readonly regions: { mask: Uint8Array | null; pixels: number; psnr: number; ssim: number; mine: number; theirs: number }[];
+  private count = 0;
+
+  /**
+   * @param size side of the frames, pixels
+   * @param masks `[H·W]` of 0 and 1 each; null: everywhere
+   */
+  constructor(size: number, masks: readonly (Uint8Array | null)[]) {
+    this.size = size;
+    this.regions = masks.map((mask) => ({
+      mask,
+      pixels: mask ? mask.reduce((a, b) => a + b, 0) : size * size,
+      psnr: 0,
+      ssim: 0,
+      mine: 0,
+      theirs: 0,
+    }));
+  }
+
+  add(made: Planes, truth: Planes): void {
+    const n = this.size * this.size;
+    const map = ssimMap(made, truth, this.size);
+    this.count++;
+    for (const r of this.regions) {
+      const { mask, pixels } = r;
+      let squares = 0;
+      for (let c = 0; c < 3; c++)
+        for (let i = 0; i < n; i++) if (!mask || mask[i]) squares += ((made[c * n + i] - truth[c * n + i]) / 255) ** 2;
+      r.psnr += -10 * Math.log10(Math.max(1e-10, squares / (3 * pixels)));
+      let s = 0;
+      for (let i = 0; i < n; i++) if (!mask || mask[i]) s += map[i];
+      r.ssim += s / pixels;
+      r.mine += laplacianEnergy(made, this.size, mask);
+      r.theirs += laplacianEnergy(truth, this.size, mask);
+    }
+  }
+
+  /** One for each region: the means over what was added. */
+  scores(): Scores[] {
+    return this.regions.map(({ psnr, ssim, mine, theirs }) => ({
+      psnr: psnr / this.count,
+      ssim: ssim / this.count,
+      sharpness: mine / theirs,
+    }));
+  }
+}
+
 /** Scores of `made` against `truth`, frame by frame; `mask` limits where (null: everywhere). */
 export function score(made: readonly Planes[], truth: readonly Planes[], size: number, mask: Uint8Array | null): Scores {
-  const n = size * size;
-  const pixels = mask ? mask.reduce((a, b) => a + b, 0) : n;
-  let [psnr, ssim, mine, theirs] = [0, 0, 0, 0];
-  truth.forEach((t, f) => {
-    const m = made[f];
-    let squares = 0;
-    for (let c = 0; c < 3; c++) for (let i = 0; i < n; i++) if (!mask || mask[i]) squares += ((m[c * n + i] - t[c * n + i]) / 255) ** 2;
-    psnr += -10 * Math.log10(Math.max(1e-10, squares / (3 * pixels)));
-    const map = ssimMap(m, t, size);
-    let s = 0;
-    for (let i = 0; i < n; i++) if (!mask || mask[i]) s += map[i];
-    ssim += s / pixels;
-    mine += laplacianEnergy(m, size, mask);
-    theirs += laplacianEnergy(t, size, mask);
-  });
-  return { psnr: psnr / truth.length, ssim: ssim / truth.length, sharpness: mine / theirs };
+  const scoring = new Scoring(size, [mask]);
+  truth.forEach((t, f) => scoring.add(made[f], t));
+  return scoring.scores()[0];
 }
 
 /** Of frames that come one by one those with the smallest squared difference to each of some targets. */
 export class NearestFrames {
-  /** One for each target. */
-  readonly best: Planes[];
+  /** One for each target: the number that its nearest frame was added by, -1 before any was. */
+  readonly best: number[];
   private readonly targets: readonly Planes[];
   private readonly least: number[];
 
   constructor(targets: readonly Planes[]) {
     this.targets = targets;
-    this.best = [...targets];
+    this.best = targets.map(() => -1);
     this.least = targets.map(() => Number.POSITIVE_INFINITY);
   }
-  add(frame: Planes): void {
+  add(frame: Planes, number: number): void {
     this.targets.forEach((target, k) => {
       const least = this.least[k];
       let d = 0;
       for (let i = 0; i < frame.length && d < least; i++) d += (frame[i] - target[i]) ** 2;
       if (d >= least) return;
-      this.best[k] = frame;
+      this.best[k] = number;
       this.least[k] = d;
     });
   }

@@ -38,7 +38,7 @@ export {
 } from "./motion/motion.ts";
 export { loadMotion, saveMotion, toTalkshow } from "./motion/files.ts";
 export type { FitPictures } from "./fit/appearance.ts";
-export { fitMotion, type FitOptions } from "./fit/fit.ts";
+export { fitMotion, type FitOptions, type FitStage } from "./fit/fit.ts";
 export { anyoneSeen } from "./fit/initial.ts";
 export { fitParts, joinMotions, type FitPart } from "./fit/join.ts";
 export { fitReport, type ErrorSummary, type FitReport } from "./fit/report.ts";

@@ -44,68 +44,89 @@ const portrait = (frame: RgbImage, box: Box): RgbImage => {
 /** Faces that wait for the detector at once. */
 const atOnce = 32;
 
-export type Descriptors = (Float32Array | undefined)[];
+/** Frame `i` of a rendering. */
+export type FrameOf = (i: number) => Planes | Promise<Planes>;
 
-/** The detector's descriptors of the faces in several renderings of the same frames; undefined where it saw none. */
-export async function describeFaces(
-  renderings: readonly (readonly Planes[])[],
+/**
+ * How alike faces are to the true ones: of each rendering a cosine of the detector's face descriptors for each box; null where there is no box, or the
+ * detector saw a face in one of the two alone.
+ */
+export async function likenesses(
+  truth: FrameOf,
+  renderings: readonly FrameOf[],
   boxes: readonly (Box | null)[],
   size: number,
-): Promise<Descriptors[]> {
+): Promise<(number | null)[][]> {
   const detector = createDetector({ describe: true });
-  const describe = async (planes: Planes, box: Box | null) => {
+  const describe = async (frame: FrameOf, i: number) => {
+    const box = boxes[i];
     if (!box) return undefined;
-    const { people } = await detector.detect(portrait(fromPlanes(planes, size, size), box), { searchHands: false });
+    const { people } = await detector.detect(portrait(fromPlanes(await frame(i), size, size), box), { searchHands: false });
     const faces = people.flatMap((p) => p.face ?? []).sort((a, b) => b.box[3] - a.box[3]);
     return faces[0]?.descriptor;
   };
   try {
-    const all: Descriptors[] = renderings.map(() => []);
-    for (let from = 0; from < boxes.length; from += atOnce)
-      for (const [r, frames] of renderings.entries())
-        all[r].push(...(await Promise.all(frames.slice(from, from + atOnce).map((planes, k) => describe(planes, boxes[from + k])))));
+    const all: (number | null)[][] = renderings.map(() => []);
+    for (let from = 0; from < boxes.length; from += atOnce) {
+      const few = Array.from({ length: Math.min(atOnce, boxes.length - from) }, (_, k) => from + k);
+      const described = (frame: FrameOf) => Promise.all(few.map((i) => describe(frame, i)));
+      const theirs = await described(truth);
+      for (const [r, rendering] of renderings.entries()) {
+        const mine = await described(rendering);
+        all[r].push(...mine.map((a, k) => (a && theirs[k] ? cosine(a, theirs[k]) : null)));
+      }
+    }
     return all;
   } finally {
     await detector.close();
   }
 }
 
-/** Scores inside the boxes; frames without one do not count. Null where no frame has one. */
-export function scoreFaces(
-  made: readonly Planes[],
-  truth: readonly Planes[],
-  boxes: readonly (Box | null)[],
-  size: number,
-  descriptors: { made: Descriptors; truth: Descriptors },
-): FaceScores | null {
-  const seen = boxes.flatMap((box, i) => (box ? [{ box, i }] : []));
-  if (seen.length === 0) return null;
-  const scores = seen.map(({ box, i }) => score([made[i]], [truth[i]], size, maskOf(box, size)));
-  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-  const alike = seen.flatMap(({ i }) => {
-    const [a, b] = [descriptors.made[i], descriptors.truth[i]];
-    return a && b ? [cosine(a, b)] : [];
-  });
-  const n = size * size;
-  const moved = seen.flatMap(({ box, i }) => {
-    if (i === 0) return [];
+/** Scores inside the faces' boxes, of frames that come one by one, in order. */
+export class FaceScoring {
+  private readonly size: number;
+  private readonly each: Scores[] = [];
+  private readonly alike: number[] = [];
+  private readonly moved: number[] = [];
+  private before: { made: Planes; truth: Planes } | undefined;
+
+  /** @param size side of the frames, pixels */
+  constructor(size: number) {
+    this.size = size;
+  }
+
+  /** A frame without a box does not count, but what changes to the next one does. */
+  add(made: Planes, truth: Planes, box: Box | null, likeness: number | null): void {
+    const { before } = this;
+    this.before = { made, truth };
+    if (!box) return;
+    this.each.push(score([made], [truth], this.size, maskOf(box, this.size)));
+    if (likeness !== null) this.alike.push(likeness);
+    if (!before) return;
+    const n = this.size * this.size;
     let [sum, count] = [0, 0];
     for (let y = box.y; y < box.y + box.height; y++) {
       for (let x = box.x; x < box.x + box.width; x++) {
         for (let c = 0; c < 3; c++) {
-          const at = c * n + y * size + x;
-          sum += Math.abs(made[i][at] - made[i - 1][at] - (truth[i][at] - truth[i - 1][at]));
+          const at = c * n + y * this.size + x;
+          sum += Math.abs(made[at] - before.made[at] - (truth[at] - before.truth[at]));
           count++;
         }
       }
     }
-    return [sum / count];
-  });
-  return {
-    psnr: mean(scores.map((s) => s.psnr)),
-    ssim: mean(scores.map((s) => s.ssim)),
-    sharpness: mean(scores.map((s) => s.sharpness)),
-    identity: alike.length > 0 ? mean(alike) : null,
-    flicker: moved.length > 0 ? mean(moved) : 0,
-  };
+    this.moved.push(sum / count);
+  }
+
+  /** Null where no frame had a box. */
+  scores(): FaceScores | null {
+    if (this.each.length === 0) return null;
+    const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+    return {
+      psnr: mean(this.each.map((s) => s.psnr)),
+      ssim: mean(this.each.map((s) => s.ssim)),
+      sharpness: mean(this.each.map((s) => s.sharpness)),
+      identity: this.alike.length > 0 ? mean(this.alike) : null,
+      flicker: this.moved.length > 0 ? mean(this.moved) : 0,
+    };
+  }
 }

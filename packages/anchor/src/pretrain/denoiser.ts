@@ -25,7 +25,7 @@ export const pretrainingRecipe = {
   ema: 0.999,
   maxGradNorm: 1,
   batch: 8,
-  /** A share of such samples gave a base that was no better (docs/design/mini.md, "From zero, and with dropout"). */
+  /** A share of such samples gave a base that was no better (docs/design/mini-trials.md, "Tried against chance, beside dropout"). */
   noiseless: 0,
   /** So that guidance knows both ways. */
   dropAppearance: 0.1,

@@ -3,10 +3,11 @@ import { cat, fromData, keep, noGrad, scope, type Tensor } from "@make-your-anch
 import { paintedFocus, samplePosterior, type AutoencoderKL, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { blankImage, readImage, toLuma } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
-import { framesInMemory, PictureSet } from "../dataset.ts";
+import { framesInMemory, mostHeld, PictureSet } from "../dataset.ts";
 import { draftClip, variantAt } from "../draft/draft-clip.ts";
 import { headKinds, headPath, prepareHeads, trainingHeads, type HeadsOptions, type HeadsReport } from "../head/heads.ts";
 import { validatedFrames } from "../models/provenance.ts";
+import { Kept } from "./kept.ts";
 import { vaeSteps, startVae, trainPart } from "./part.ts";
 import { AskedTraining, type TrainedPart, type TrainOptions } from "./started.ts";
 import { validationFrames, type Pose } from "./validation.ts";
@@ -28,14 +29,20 @@ interface Crop {
   mask: Tensor;
 }
 
-/** Crops by their place in `frames`: encoded when they are first asked for, and kept. */
+/** Crops by their place in `frames`: encoded when they are first asked for, and kept while there is room for so many. */
 class CropLatents {
   private readonly vae: AutoencoderKL;
   private readonly avatar: Avatar;
   private readonly frames: readonly number[];
   private readonly size: number;
   private readonly drafts: readonly PictureSet[];
-  private readonly known = new Map<number, Crop>();
+  private readonly known = new Kept<Crop>(
+    mostHeld,
+    (k) => this.encode(k),
+    ({ picture, masked, mask }) => {
+      for (const t of [mask, ...[picture, ...masked].flatMap((p) => [p.mean, p.logvar])]) t.dispose();
+    },
+  );
 
   /** @param drafts of the frames, by variant; none: pictures with their faces blanked are painted from */
   constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], size: number, drafts: readonly PictureSet[]) {
@@ -45,13 +52,15 @@ class CropLatents {
     this.frames = frames;
     this.size = size;
   }
-  async at(k: number): Promise<Crop> {
-    const known = this.known.get(k);
-    if (known) return known;
+  /** What is made of the crops at some places. */
+  use<R>(places: readonly number[], then: (crops: readonly Crop[]) => R): Promise<R> {
+    return this.known.use(places, then);
+  }
+  private async encode(k: number): Promise<Crop> {
     const { vae, size, drafts } = this;
     const set = await PictureSet.load([headPath(this.avatar, "aligned", this.frames[k])], size);
     const kept = Float32Array.from(toLuma(await readImage(headPath(this.avatar, "masks", this.frames[k]))), (v) => (v >= 128 ? 1 : 0));
-    const crop = scope(() =>
+    return scope(() =>
       noGrad(() => {
         const mask = fromData(kept, [1, 1, size, size], { device: vae.device });
         const pixelsOf = (bytes: Tensor) => bytes.to(vae.device).to("float32").div(127.5).sub(1);
@@ -65,23 +74,23 @@ class CropLatents {
         };
       }),
     );
-    this.known.set(k, crop);
-    return crop;
   }
   /** The scaling factor that gives the pictures' latents unit variance. */
   async unitScale(): Promise<number> {
-    const means: Tensor[] = [];
-    for (let k = 0; k < this.frames.length; k++) means.push((await this.at(k)).picture.mean);
-    return scope(() =>
-      noGrad(() => {
-        const all = cat(means, 0);
-        return Number((1 / Math.sqrt(all.sub(all.mean()).square().mean().item())).toPrecision(6));
-      }),
+    return this.use([...this.frames.keys()], (crops) =>
+      scope(() =>
+        noGrad(() => {
+          const all = cat(
+            crops.map((c) => c.picture.mean),
+            0,
+          );
+          return Number((1 / Math.sqrt(all.sub(all.mean()).square().mean().item())).toPrecision(6));
+        }),
+      ),
     );
   }
   dispose(): void {
-    for (const { picture, masked, mask } of this.known.values())
-      for (const t of [mask, ...[picture, ...masked].flatMap((p) => [p.mean, p.logvar])]) t.dispose();
+    this.known[Symbol.dispose]();
   }
 }
 
@@ -146,29 +155,29 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       count: frames.length,
       shape: [vae.config.latent_channels, resolution / vae.factor, resolution / vae.factor],
       data: async (places, timesteps, noise, g): Promise<HeadBatch> => {
-        const crops: Crop[] = [];
-        for (const k of places) crops.push(await latents.at(k));
         using bytes = small ? small.batch(places) : (await conditionsOf(places)).batch([...places.keys()]);
-        return scope(() =>
-          noGrad(() => {
-            const scale = vae.config.scaling_factor;
-            // The full-size VAE's posteriors are drawn from, as the original does; the mini one's spread is fixed and its mean is taken.
-            const drawn = (p: Posterior) => (full ? samplePosterior(p, g.randn(p.mean.shape).to(device)) : p.mean);
-            const stacked = (of: (c: Crop, b: number) => Tensor) => cat(crops.map(of), 0);
-            const mask = stacked((c) => c.mask);
-            const { background } = run.config.recipe;
-            return {
-              latents: stacked((c) => drawn(c.picture)).mul(scale),
-              maskedImageLatents: stacked((c, b) => drawn(c.masked[variantAt(timesteps[b], c.masked.length)])).mul(scale),
-              // From a draft all of the crop is painted, and nothing of it kept.
-              maskLatents: drafted ? mask.mul(0) : mask,
-              focus: drafted && background !== 1 ? paintedFocus(mask, background) : undefined,
-              noise: noise.to(device).clone(),
-              timesteps,
-              context: context.expand([places.length, context.size(1), context.size(2)]),
-              condition: bytes.to(device).to("float32").div(255),
-            };
-          }),
+        return latents.use(places, (crops) =>
+          scope(() =>
+            noGrad(() => {
+              const scale = vae.config.scaling_factor;
+              // The full-size VAE's posteriors are drawn from, as the original does; the mini one's spread is fixed and its mean is taken.
+              const drawn = (p: Posterior) => (full ? samplePosterior(p, g.randn(p.mean.shape).to(device)) : p.mean);
+              const stacked = (of: (c: Crop, b: number) => Tensor) => cat(crops.map(of), 0);
+              const mask = stacked((c) => c.mask);
+              const { background } = run.config.recipe;
+              return {
+                latents: stacked((c) => drawn(c.picture)).mul(scale),
+                maskedImageLatents: stacked((c, b) => drawn(c.masked[variantAt(timesteps[b], c.masked.length)])).mul(scale),
+                // From a draft all of the crop is painted, and nothing of it kept.
+                maskLatents: drafted ? mask.mul(0) : mask,
+                focus: drafted && background !== 1 ? paintedFocus(mask, background) : undefined,
+                noise: noise.to(device).clone(),
+                timesteps,
+                context: context.expand([places.length, context.size(1), context.size(2)]),
+                condition: bytes.to(device).to("float32").div(255),
+              };
+            }),
+          ),
         );
       },
     });

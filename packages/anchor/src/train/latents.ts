@@ -1,8 +1,9 @@
 /** A clip's frames as latents, for training. */
 import { cat, fromData, keep, noGrad, scope, type Generator, type Tensor } from "@make-your-anchor/torch";
-import { samplePosterior, type AutoencoderKL } from "@make-your-anchor/diffusion";
+import { samplePosterior, type AutoencoderKL, type Posterior } from "@make-your-anchor/diffusion";
 import type { Avatar } from "../avatar.ts";
-import { PictureSet } from "../dataset.ts";
+import { mostHeld, PictureSet } from "../dataset.ts";
+import { Kept } from "./kept.ts";
 
 export interface LatentSource {
   /** `[C, h, w]`. */
@@ -51,51 +52,46 @@ export class UnitLatents implements LatentSource {
   }
 }
 
-/** Draws from each frame's posterior, as the original does; a frame is encoded when it is first asked for, and its posterior kept. */
+/**
+ * Draws from each frame's posterior, as the original does; a frame is encoded when it is first asked for, and its posterior kept (131 kB at 512²) while
+ * there is room for so many.
+ */
 export class PosteriorLatents implements LatentSource {
   readonly shape: readonly number[];
   private readonly vae: AutoencoderKL;
-  private readonly avatar: Avatar;
-  private readonly frames: readonly number[];
-  private readonly known = new Map<number, { mean: Tensor; logvar: Tensor }>();
+  private readonly known: Kept<Posterior>;
 
   /** @param frames of the avatar; `batch` takes places among them */
-  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[]) {
-    this.frames = frames;
+  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], held = mostHeld) {
     this.vae = vae;
-    this.avatar = avatar;
-    const side = avatar.info.resolution / vae.factor;
+    const { resolution } = avatar.info;
+    const side = resolution / vae.factor;
     this.shape = [vae.config.latent_channels, side, side];
-  }
-  private async posterior(index: number): Promise<{ mean: Tensor; logvar: Tensor }> {
-    const known = this.known.get(index);
-    if (known) return known;
-    const picture = await PictureSet.load([this.avatar.frame(this.frames[index])], this.avatar.info.resolution);
-    const made = scope(() =>
-      noGrad(() => {
-        const { mean, logvar } = this.vae.encode(pixels(picture, [0], this.vae.device));
-        return { mean: keep(mean.clone()), logvar: keep(logvar.clone()) };
-      }),
-    );
-    this.known.set(index, made);
-    return made;
-  }
-  async batch(indices: readonly number[], g: Generator): Promise<Tensor> {
-    const drawn: Tensor[] = [];
-    for (const index of indices) {
-      const posterior = await this.posterior(index);
-      drawn.push(keep(scope(() => noGrad(() => samplePosterior(posterior, g.randn(posterior.mean.shape).to(this.vae.device))))));
-    }
-    try {
-      return scope(() => noGrad(() => keep(cat(drawn, 0).mul(this.vae.config.scaling_factor))));
-    } finally {
-      for (const t of drawn) t.dispose();
-    }
-  }
-  dispose(): void {
-    for (const { mean, logvar } of this.known.values()) {
+    const encode = async (index: number): Promise<Posterior> => {
+      const picture = await PictureSet.load([avatar.frame(frames[index])], resolution);
+      return scope(() =>
+        noGrad(() => {
+          const { mean, logvar } = vae.encode(pixels(picture, [0], vae.device));
+          return { mean: keep(mean.clone()), logvar: keep(logvar.clone()) };
+        }),
+      );
+    };
+    this.known = new Kept(held, encode, ({ mean, logvar }) => {
       mean.dispose();
       logvar.dispose();
-    }
+    });
+  }
+  async batch(indices: readonly number[], g: Generator): Promise<Tensor> {
+    return this.known.use(indices, (posteriors) =>
+      scope(() =>
+        noGrad(() => {
+          const drawn = posteriors.map((p) => samplePosterior(p, g.randn(p.mean.shape).to(this.vae.device)));
+          return keep(cat(drawn, 0).mul(this.vae.config.scaling_factor));
+        }),
+      ),
+    );
+  }
+  dispose(): void {
+    this.known[Symbol.dispose]();
   }
 }

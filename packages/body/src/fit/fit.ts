@@ -15,6 +15,14 @@ import { modelPoints, surely, type FrameLandmarks } from "./landmarks.ts";
 import { Appearance, type FitPictures } from "./appearance.ts";
 import { bodyLimits, handLimits, type PoseLimits } from "./priors.ts";
 
+/** Where a fit stands between two of its stages. */
+export interface FitStage {
+  /** How many are done: 1, 2 or 3. */
+  stages: number;
+  /** What is fitted, by the name it has in a motion. */
+  values: ReadonlyMap<string, Float32Array>;
+}
+
 export interface FitOptions {
   /** Size of the picture the landmarks are in, pixels. */
   width: number;
@@ -24,6 +32,9 @@ export interface FitOptions {
   pictures?: FitPictures;
   /** The person's shape where it is known, as a motion fitted before holds it; it stays so. */
   betas?: Float32Array;
+  /** Called between stages; a fit of the same frames with what it was given as `resume` gives the same motion, bit for bit. */
+  onStage?: (stage: FitStage) => void;
+  resume?: FitStage;
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
@@ -66,7 +77,7 @@ const byPictures = { steps: 180, rate: 0.02, weight: 15000, blurs: [1 / 40, 1 / 
 /**
  * @param frames what is to be seen in each frame
  * @returns the motion with its camera, its shape in the body model's space
- * @throws {BodyError} `FIT` without a frame, or where no frame shows where the person is
+ * @throws {BodyError} `FIT` without a frame, where no frame shows where the person is, or when what is to be resumed is another fit's
  */
 export async function fitMotion(data: BodyModelData, frames: readonly FrameLandmarks[], o: FitOptions): Promise<Motion> {
   const count = frames.length;
@@ -132,10 +143,13 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
   const leaves = Object.fromEntries(
     Object.entries(parameters).map(([name, values]) => {
       const rows = name === "betas" ? 1 : count;
+      const start = o.resume?.values.get(name) ?? values;
+      if (start.length !== values.length)
+        throw new BodyError("FIT", `to resume from: ${name} holds ${start.length} values, ${count} frames need ${values.length}`);
       const p = new Parameter([rows, values.length / rows], () => {
         throw new Error("set from values");
       });
-      p.set(fromData(values, p.shape));
+      p.set(fromData(start, p.shape));
       return [name, p];
     }),
   ) as Record<keyof typeof parameters, Parameter>;
@@ -279,10 +293,16 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
 
   try {
     for (const [s, stage] of stages.entries()) {
+      if (s < (o.resume?.stages ?? 0)) {
+        done += stage.steps;
+        continue;
+      }
       await descend(stage, (i) => {
         const late = Math.min(1, (2 * i) / stage.steps);
         return loss(s, s < 2 ? robustPixels.from : robustPixels.from * (robustPixels.to / robustPixels.from) ** late);
       });
+      const values = new Map(Object.entries(leaves).map(([name, leaf]) => [name, noGrad(() => leaf.value.floats())]));
+      o.onStage?.({ stages: s + 1, values });
     }
     if (o.pictures) await fitPictures(o.pictures);
     return centred(current());
