@@ -156,7 +156,7 @@ export async function trainHead(avatar: Avatar, o: TrainOptions & HeadsOptions =
       shape: [vae.config.latent_channels, resolution / vae.factor, resolution / vae.factor],
       data: async (places, timesteps, noise, g): Promise<HeadBatch> => {
         using bytes = small ? small.batch(places) : (await conditionsOf(places)).batch([...places.keys()]);
-        return latents.use(places, (crops) =>
+        return await latents.use(places, (crops) =>
           scope(() =>
             noGrad(() => {
               const scale = vae.config.scaling_factor;
