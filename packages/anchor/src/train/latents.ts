@@ -62,7 +62,7 @@ export class PosteriorLatents implements LatentSource {
   private readonly known: Kept<Posterior>;
 
   /** @param frames of the avatar; `batch` takes places among them */
-  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[], held = mostHeld) {
+  constructor(vae: AutoencoderKL, avatar: Avatar, frames: readonly number[]) {
     this.vae = vae;
     const { resolution } = avatar.info;
     const side = resolution / vae.factor;
@@ -76,7 +76,7 @@ export class PosteriorLatents implements LatentSource {
         }),
       );
     };
-    this.known = new Kept(held, encode, ({ mean, logvar }) => {
+    this.known = new Kept(mostHeld, encode, ({ mean, logvar }) => {
       mean.dispose();
       logvar.dispose();
     });

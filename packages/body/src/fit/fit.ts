@@ -301,8 +301,7 @@ export async function fitMotion(data: BodyModelData, frames: readonly FrameLandm
         const late = Math.min(1, (2 * i) / stage.steps);
         return loss(s, s < 2 ? robustPixels.from : robustPixels.from * (robustPixels.to / robustPixels.from) ** late);
       });
-      const values = new Map(Object.entries(leaves).map(([name, leaf]) => [name, noGrad(() => leaf.value.floats())]));
-      o.onStage?.({ stages: s + 1, values });
+      o.onStage?.({ stages: s + 1, values: new Map(Object.entries(leaves).map(([name, leaf]) => [name, leaf.value.floats()])) });
     }
     if (o.pictures) await fitPictures(o.pictures);
     return centred(current());
