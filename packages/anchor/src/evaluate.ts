@@ -106,38 +106,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const strength = painting ? (o.faceStrength ?? (await faceStrength(avatar, o)).strength) : null;
   using painted = strength ? new FrameFile(folder, size) : null;
   const made = painted ?? body;
-  const heads = motionHeads(avatar, motion);
-  let faces: FaceCounts | null = null;
-  const boxes: (Box | null)[] = [];
-  try {
-    for (const frame of heldFrames)
-      boxes.push(avatar.showsFace(frame) && !seen.has(frame) ? faceBox(await heads.sight(frame), size) : null);
-    if (painted) {
-      using parser = await maskParser(avatar, o.device, o);
-      faces = {};
-      for await (const { index, image, face } of paintHeads(avatar, {
-        frames: count,
-        bodyFrame: async (i) => fromPlanes(body.get(i), size, size),
-        condition: (i) => heads.condition(heldFrames[i]),
-        sight: (i) => heads.sight(heldFrames[i]),
-        parse: parser && ((image) => parser.mask(image)),
-        temporal: o.faceTemporal,
-        strength: strength!,
-        paste: o.facePaste,
-        steps: o.steps,
-        seed: o.seed,
-        device: o.device,
-        precision: o.precision,
-        signal: o.signal,
-        onProgress: (done, total) => o.onProgress?.({ stage: "painting faces", done, total }),
-      })) {
-        painted.set(index, toPlanes(image));
-        faces[face] = (faces[face] ?? 0) + 1;
-      }
-    }
-  } finally {
-    await heads.close();
-  }
+  const { boxes, faces } = await lookAtFaces(avatar, heldFrames, seen, body, painted && { into: painted, strength: strength! }, o);
   // Where nothing was painted, the body's own faces are those that were made.
   const renderings: FrameOf[] = [(i) => made.get(i), ...(painted ? [(i: number) => body.get(i)] : [])];
   const [alike, bodyAlike = alike] = await likenesses(truth, renderings, boxes, size);
@@ -189,6 +158,48 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   };
   writeJson(`${folder}/evaluation.json`, result);
   return result;
+}
+
+/** Where held-out frames' faces are, null where one does not count; and, where they are to be painted, the frames with them painted anew. */
+async function lookAtFaces(
+  avatar: Avatar,
+  held: readonly number[],
+  seen: ReadonlySet<number>,
+  body: FrameFile,
+  painting: { into: FrameFile; strength: number } | null,
+  o: EvaluateOptions,
+): Promise<{ boxes: (Box | null)[]; faces: FaceCounts | null }> {
+  const size = avatar.info.resolution;
+  const heads = motionHeads(avatar, loadMotion(avatar.motionPath));
+  const boxes: (Box | null)[] = [];
+  try {
+    for (const frame of held) boxes.push(avatar.showsFace(frame) && !seen.has(frame) ? faceBox(await heads.sight(frame), size) : null);
+    if (!painting) return { boxes, faces: null };
+    const faces: FaceCounts = {};
+    using parser = await maskParser(avatar, o.device, o);
+    for await (const { index, image, face } of paintHeads(avatar, {
+      frames: held.length,
+      bodyFrame: async (i) => fromPlanes(body.get(i), size, size),
+      condition: (i) => heads.condition(held[i]),
+      sight: (i) => heads.sight(held[i]),
+      parse: parser && ((image) => parser.mask(image)),
+      temporal: o.faceTemporal,
+      strength: painting.strength,
+      paste: o.facePaste,
+      steps: o.steps,
+      seed: o.seed,
+      device: o.device,
+      precision: o.precision,
+      signal: o.signal,
+      onProgress: (done, total) => o.onProgress?.({ stage: "painting faces", done, total }),
+    })) {
+      painting.into.set(index, toPlanes(image));
+      faces[face] = (faces[face] ?? 0) + 1;
+    }
+    return { boxes, faces };
+  } finally {
+    await heads.close();
+  }
 }
 
 /** Bytes of held-out frames that training frames are compared with in one reading of them. */

@@ -1,9 +1,13 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Poser } from "@make-your-anchor/body";
 import { createDetector, type Detection, type Point } from "@make-your-anchor/face";
-import type { RgbImage } from "@make-your-anchor/media";
+import { VideoWriter, type RgbImage } from "@make-your-anchor/media";
 import { bodyModel } from "./body-models.ts";
-import { handsOf, observedSize } from "./observe.ts";
+import { handsOf, observeClip, observedSize } from "./observe.ts";
 import { Person } from "./people/person.ts";
 
 test("what is seen in a picture does not depend on the picture before it", { timeout: 120_000 }, async () => {
@@ -22,6 +26,28 @@ test("what is seen in a picture does not depend on the picture before it", { tim
   const alone = await last(third);
   expect(alone.people.some((p) => p.body.filter((b) => b).length > 8)).toBe(true);
   expect(await last(first, second, third)).toEqual(alone);
+});
+
+test("frames that are not all as long are counted by time, as those that are kept", { timeout: 120_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "observe-"));
+  try {
+    using person = new Person(1, 256, 24, 25);
+    const writer = new VideoWriter(join(folder, "whole.mp4"), { width: 256, height: 256, fps: 25 });
+    for (let f = 0; f < 24; f++) await writer.write(person.picture(f));
+    await writer.close();
+    // The frames from 8 to 15 were never filmed: the one before them stays that long.
+    const gap = ["-vf", "select='lt(n,8)+gt(n,15)'", "-fps_mode", "vfr", join(folder, "gap.mkv")];
+    execFileSync("ffmpeg", ["-v", "error", "-i", join(folder, "whole.mp4"), ...gap]);
+    const keep = { path: join(folder, "seen.jsonl"), clip: "gap" };
+    const { frames, landmarks } = await observeClip(join(folder, "gap.mkv"), { keep });
+    expect(frames).toBe(24);
+    const body = (i: number) => landmarks(i).body;
+    expect(body(8)).toEqual(body(7));
+    expect(body(15)).toEqual(body(7));
+    expect(body(16)).not.toEqual(body(7));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 describe("hands seen in the frame before", { timeout: 120_000 }, () => {

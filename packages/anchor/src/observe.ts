@@ -232,7 +232,7 @@ async function look(
     let index = 0;
     let done = 0;
     for await (const frame of decodeVideo(path, {
-      fps: fps === info.fps ? undefined : fps,
+      fps, // a phone's frames are not all as long: those of the fit, and those that are kept, are counted at this rate too
       crop,
       width: observedSize,
       height: observedSize,

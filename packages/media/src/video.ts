@@ -6,12 +6,41 @@ import { MediaError } from "./errors.ts";
 import type { RgbImage } from "./image.ts";
 
 export interface VideoInfo {
+  /** As it is shown: turned upright, pixels square. */
   readonly width: number;
   readonly height: number;
   /** Frames a second; of a clip with varying frame times, the average. */
   readonly fps: number;
   readonly durationSeconds: number;
   readonly hasAudio: boolean;
+}
+
+/** What else there is to know of a clip's pictures before they are what a player shows. */
+interface Pictures {
+  /** Rows of two moments between one another. */
+  interlaced: boolean;
+  /** Pixels are wider or narrower than high. */
+  stretched: boolean;
+  /** Of a high dynamic range, as phones film by default; how light is coded. */
+  hdr: "arib-std-b67" | "smpte2084" | undefined;
+  /** How luma and chroma were made from red, green and blue, where the file does not say. */
+  assumedMatrix: "bt709" | undefined;
+}
+
+interface ProbedStream {
+  codec_type: string;
+  width: number;
+  height: number;
+  avg_frame_rate: string;
+  r_frame_rate: string;
+  duration?: string;
+  sample_aspect_ratio?: string;
+  field_order?: string;
+  pix_fmt?: string;
+  color_space?: string;
+  color_transfer?: string;
+  side_data_list?: { rotation?: number }[];
+  disposition?: { attached_pic?: number };
 }
 
 const missing = (tool: string, cause: unknown) =>
@@ -38,7 +67,9 @@ async function run(tool: string, args: readonly string[]): Promise<{ code: numbe
 const lastLine = (text: string) => text.trim().split("\n").at(-1) ?? "";
 
 /** @throws {MediaError} `FILE` when there is no such file, `NOT_VIDEO` when it holds no video */
-export async function probeVideo(path: string): Promise<VideoInfo> {
+export const probeVideo = async (path: string): Promise<VideoInfo> => (await probe(path)).info;
+
+async function probe(path: string): Promise<{ info: VideoInfo; pictures: Pictures }> {
   const file = await stat(path).catch(() => undefined);
   if (!file?.isFile()) throw new MediaError("FILE", `${path}: no such file`);
   const { code, stdout, stderr } = await run("ffprobe", [
@@ -54,32 +85,32 @@ export async function probeVideo(path: string): Promise<VideoInfo> {
   const notVideo = (why: string) =>
     new MediaError("NOT_VIDEO", `${path}: not a video that ffmpeg can read (${why}): give an mp4, mov, mkv or webm file`);
   if (code !== 0) throw notVideo(lastLine(stderr).replace(`file:${path}: `, ""));
-  const { streams = [], format = {} } = JSON.parse(stdout) as {
-    streams?: {
-      codec_type: string;
-      width: number;
-      height: number;
-      avg_frame_rate: string;
-      r_frame_rate: string;
-      duration?: string;
-      nb_frames?: string;
-      side_data_list?: { rotation?: number }[];
-      disposition?: { attached_pic?: number };
-    }[];
-    format?: { duration?: string };
-  };
+  const { streams = [], format = {} } = JSON.parse(stdout) as { streams?: ProbedStream[]; format?: { duration?: string } };
   const video = streams.find((s) => s.codec_type === "video" && !s.disposition?.attached_pic);
   if (!video?.width) throw notVideo("it has no picture stream");
-  const rate = (text: string) => {
-    const [a, b] = text.split("/").map(Number);
-    return b ? a / b : 0;
+  const ratio = (text = "", between: "/" | ":" = "/") => {
+    const [a, b] = text.split(between).map(Number);
+    return a && b ? a / b : 0;
   };
-  const fps = rate(video.avg_frame_rate) || rate(video.r_frame_rate);
+  const fps = ratio(video.avg_frame_rate) || ratio(video.r_frame_rate);
   const duration = Number(video.duration ?? format.duration ?? 0);
   if (!(fps > 0) || Number.isNaN(duration)) throw notVideo("it is a still picture or has no frame rate");
+  const aspect = ratio(video.sample_aspect_ratio, ":") || 1;
+  const stretched = Math.abs(aspect - 1) > 0.01; // less is a file's rounding
+  const shown = [stretched ? Math.round(video.width * aspect) : video.width, video.height];
   const turned = Math.abs(video.side_data_list?.find((d) => d.rotation !== undefined)?.rotation ?? 0) % 180 === 90;
-  const [width, height] = turned ? [video.height, video.width] : [video.width, video.height];
-  return { width, height, fps, durationSeconds: duration, hasAudio: streams.some((s) => s.codec_type === "audio") };
+  const [width, height] = turned ? [shown[1], shown[0]] : shown;
+  const { color_transfer: transfer, color_space: matrix = "unknown", pix_fmt: pixels = "" } = video;
+  return {
+    info: { width, height, fps, durationSeconds: duration, hasAudio: streams.some((s) => s.codec_type === "audio") },
+    pictures: {
+      interlaced: ["tt", "bb", "tb", "bt"].includes(video.field_order ?? ""),
+      stretched,
+      hdr: transfer === "arib-std-b67" || transfer === "smpte2084" ? transfer : undefined,
+      // What players take it for; ffmpeg itself takes pictures of every size for those of standard definition.
+      assumedMatrix: matrix === "unknown" && pixels.startsWith("yuv") && (video.width >= 1280 || video.height > 576) ? "bt709" : undefined,
+    },
+  };
 }
 
 export interface DecodeOptions {
@@ -95,13 +126,31 @@ export interface DecodeOptions {
   signal?: AbortSignal;
 }
 
-/** The frames of a video one by one, in bounded memory: ffmpeg waits while nobody reads. */
+/**
+ * From a high dynamic range to what screens show (BT.709): diffuse white, 203 cd/m² by ITU-R BT.2408, is white, and what is brighter is pressed
+ * together below it.
+ */
+const toStandardRange = (transfer: NonNullable<Pictures["hdr"]>): string[] => [
+  "format=yuv444p10le", // before colours are looked at, so that they keep the size of the picture
+  `zscale=tin=${transfer}:min=bt2020nc:pin=bt2020:rin=tv:t=linear:npl=203`,
+  "format=gbrpf32le",
+  "zscale=p=bt709",
+  "tonemap=mobius:param=0.8:desat=0",
+  "zscale=t=bt709:r=pc",
+];
+
+/**
+ * The frames of a video one by one as a player shows them, in bounded memory: ffmpeg waits while nobody reads. They are upright, of square pixels, not
+ * interlaced and of standard dynamic range.
+ */
 export async function* decodeVideo(path: string, options: DecodeOptions = {}): AsyncGenerator<RgbImage, void, undefined> {
-  const info = await probeVideo(path);
+  const { info, pictures } = await probe(path);
   const width = options.width ?? options.crop?.width ?? info.width;
   const height = options.height ?? options.crop?.height ?? info.height;
   const filters: string[] = [];
+  if (pictures.interlaced) filters.push("bwdif=mode=send_frame:deint=interlaced");
   if (options.fps) filters.push(`fps=${options.fps}`);
+  if (pictures.stretched) filters.push(`scale=${info.width}:${info.height}`);
   if (options.crop) {
     const { x, y, width: w, height: h } = options.crop;
     // A crop may reach over the border: pad with the border's black first.
@@ -110,7 +159,9 @@ export async function* decodeVideo(path: string, options: DecodeOptions = {}): A
     if (left + top + right + bottom > 0) filters.push(`pad=${info.width + left + right}:${info.height + top + bottom}:${left}:${top}`);
     filters.push(`crop=${w}:${h}:${x + left}:${y + top}:exact=1`);
   }
-  filters.push(`scale=${width}:${height}:flags=area+accurate_rnd+full_chroma_int`);
+  const matrix = pictures.assumedMatrix ? `:in_color_matrix=${pictures.assumedMatrix}` : "";
+  filters.push(`scale=${width}:${height}:flags=area+accurate_rnd+full_chroma_int${matrix}`);
+  if (pictures.hdr) filters.push(...toStandardRange(pictures.hdr));
   const args = ["-v", "error", "-nostdin", ...localOnly];
   if (options.startSeconds) args.push("-ss", String(options.startSeconds));
   args.push("-i", `file:${path}`, "-map", "0:v:0", "-vf", filters.join(","), "-fps_mode", options.fps ? "cfr" : "passthrough");
@@ -142,6 +193,11 @@ export async function* decodeVideo(path: string, options: DecodeOptions = {}): A
       }
     }
     const code = await ended;
+    if (code !== 0 && pictures.hdr && stderr.includes("No such filter"))
+      throw new MediaError(
+        "NO_ZSCALE",
+        `${path}: of a high dynamic range, and this ffmpeg cannot bring it to what screens show (built without zscale): use Debian's ffmpeg, or film in standard range`,
+      );
     if (code !== 0) throw new MediaError("DECODE", `${path}: ffmpeg stopped with "${lastLine(stderr)}"`);
   } finally {
     if (child.exitCode === null) child.kill("SIGKILL");
@@ -195,10 +251,11 @@ export class VideoWriter {
       if (options.audioStartSeconds) args.push("-ss", String(options.audioStartSeconds));
       args.push(...localOnly, "-i", `file:${audio}`, "-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "160k", "-shortest");
     }
-    // 4:2:0 wants even sides: pad by one pixel where needed.
     args.push(
       "-vf",
-      "pad=ceil(iw/2)*2:ceil(ih/2)*2",
+      // 4:2:0 wants even sides: pad by one pixel where needed. Players guess the colours of a file that does not say.
+      "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int",
+      ...["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
       "-c:v",
       "libx264",
       "-preset",
@@ -263,7 +320,7 @@ export class VideoWriter {
   }
 }
 
-/** Writes the sound of a video or audio file as 16-bit PCM wav, atomically. */
+/** Writes the sound of a video or audio file as 16-bit PCM wav, atomically. Where it begins after the picture, silence comes first. */
 export async function extractAudio(
   path: string,
   out: string,
@@ -274,6 +331,7 @@ export async function extractAudio(
   if (options.startSeconds) args.push("-ss", String(options.startSeconds));
   args.push("-i", `file:${path}`, "-map", "0:a:0", "-vn");
   if (options.durationSeconds) args.push("-t", String(options.durationSeconds));
+  args.push("-af", "aresample=async=1:first_pts=0");
   if (options.sampleRate) args.push("-ar", String(options.sampleRate));
   const { code, stderr } = await run("ffmpeg", [...args, "-c:a", "pcm_s16le", `file:${temporary}`]);
   if (code !== 0) {
