@@ -47,6 +47,21 @@ describe("resuming", () => {
     expect(readdirSync(broken.path("runs"))).toHaveLength(1);
   });
 
+  it("a second training of the same part is refused while the first is under way", async () => {
+    const avatar = copy("claimed");
+    const abort = new AbortController();
+    let refused: Promise<unknown> | undefined;
+    const onProgress = ({ stage }: { stage: string }) => {
+      if (stage !== "training the VAE's decoder" || refused) return;
+      refused = expect(trainBody(avatar, { steps: 9 })).rejects.toThrow(/body is being trained already, by this process/);
+      void refused.finally(() => abort.abort());
+    };
+    await expect(trainBody(avatar, { steps: 9, signal: abort.signal, onProgress })).rejects.toThrow("abort");
+    await refused;
+    expect(refused).toBeDefined();
+    expect(readdirSync(avatar.path("runs")).filter((f) => f.endsWith(".lock"))).toEqual([]);
+  });
+
   it("an interrupted rendering goes on behind its last frame, to the same bytes, and leaves no tensors", async () => {
     const avatar = Avatar.open(join(demo, "presenter"));
     const options = { motion: join(demo, "new-speech.npz"), steps: 3, windowSize: 4, windowOverlap: 1 };

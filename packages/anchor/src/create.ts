@@ -5,6 +5,7 @@ import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anch
 import { BodyError, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
 import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
+import { claim } from "./claim.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
 import { followCamera } from "./draft/camera-move.ts";
 import { AnchorError } from "./errors.ts";
@@ -62,6 +63,7 @@ export async function createAvatar(folder: string, o: CreateOptions): Promise<Av
   }
   const data = bodyModel(modelName); // fails early on an unusable file
   const work = `${folder}.creating`;
+  using _ = claim(`${work}.lock`, `${folder} is being created`);
   const seenPath = `${work}/detections.jsonl`;
   const partsFolder = `${work}/fit`;
   const fittedPath = `${work}/fitted.json`;

@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { readImage, VideoWriter } from "@make-your-anchor/media";
 import { toolVersion, type Avatar } from "../avatar.ts";
+import { claim } from "../claim.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type Precision } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 import { frameName, makeFolder, writeError, writeJson } from "../files.ts";
@@ -119,6 +120,7 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
   const wanted = o.face ?? true;
   const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions ?? "").replace(/\.[^.]+$/, "");
   const folder = avatar.path("videos", name);
+  using _ = claim(`${folder}.lock`, `${avatar.info.name}'s video ${name} is being rendered`);
   const source = await openSource(avatar, folder, o);
   if (wanted && !avatar.headTrained)
     source.notes.push(

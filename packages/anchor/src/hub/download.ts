@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { claim } from "../claim.ts";
 import { AnchorError } from "../errors.ts";
 import { makeFolder, writeError, writeFileAtomic } from "../files.ts";
 import type { WorkOptions } from "../progress.ts";
@@ -200,33 +201,6 @@ async function list(entry: Published, o: PullOptions): Promise<{ commit: string;
 const hashOf = (file: Listed): Hash =>
   file.algorithm === "sha256" ? createHash("sha256") : createHash("sha1").update(`blob ${file.size}\0`);
 
-/** Only one process writes a file at a time; a lock left by one that died is taken over. */
-function lock(path: string): () => void {
-  for (let tries = 0; ; tries++) {
-    try {
-      writeFileSync(path, String(process.pid), { flag: "wx" });
-      return () => rmSync(path, { force: true });
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw writeError(path, cause);
-      const owner = Number(readFileSync(path, "utf8"));
-      let lives = Number.isInteger(owner) && owner > 0;
-      if (lives && owner !== process.pid) {
-        try {
-          process.kill(owner, 0);
-        } catch (error) {
-          lives = (error as NodeJS.ErrnoException).code === "EPERM";
-        }
-      }
-      if (lives || tries > 2)
-        throw new AnchorError(
-          "HUB_BUSY",
-          `${path}: another process (${owner}) fetches this file; wait for it, or delete the lock if it is gone`,
-        );
-      rmSync(path, { force: true });
-    }
-  }
-}
-
 /** Fetches one content into the cache; returns how many bytes came over the network. */
 async function fetchBlob(
   entry: Published,
@@ -237,94 +211,90 @@ async function fetchBlob(
   onBytes: (have: number) => void,
 ): Promise<number> {
   const part = `${blob}.incomplete`;
-  const unlock = lock(`${blob}.lock`);
+  using _ = claim(`${blob}.lock`, `${file.name} is being fetched`, "HUB_BUSY");
   let fetched = 0;
-  try {
-    const url = `${o.hub.endpoint}/${entry.repo}/resolve/${commit}/${file.name.split("/").map(encodeURIComponent).join("/")}`;
-    for (let rounds = 0; ; rounds++) {
-      let have = existsSync(part) ? statSync(part).size : 0;
-      if (have > file.size) {
-        rmSync(part);
-        have = 0;
-      }
-      let before = have;
-      await persist(
-        o,
-        async () => {
-          before = have = existsSync(part) ? statSync(part).size : 0;
-          if (have === file.size && (have > 0 || existsSync(part))) return;
-          await request(
-            url,
-            o,
-            headersOf(o.hub, { "accept-encoding": "identity", ...(have > 0 ? { range: `bytes=${have}-` } : {}) }),
-            async (response, alive) => {
-              if (response.status === 416) {
-                rmSync(part, { force: true });
-                throw new Retry("the server has fewer bytes than it sent before");
-              }
-              judge(response, entry, o.hub, file.name);
-              const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
-              // A server that knows no ranges sends all of it again.
-              const from = response.status === 206 ? Number(range?.[1] ?? have) : 0;
-              if (from !== have && from !== 0) throw new Retry(`asked from byte ${have}, the server sent from ${from}`);
-              let fd: number;
-              try {
-                fd = openSync(part, from === 0 ? "w" : "a");
-              } catch (cause) {
-                throw writeError(part, cause);
-              }
-              have = from;
-              try {
-                for await (const chunk of response.body ?? []) {
-                  alive();
-                  if (have + chunk.length > file.size) {
-                    closeSync(fd);
-                    fd = -1;
-                    rmSync(part, { force: true });
-                    throw new AnchorError(
-                      "HUB_LIES",
-                      `${url}: more bytes came than the ${file.size} announced: the server or something between garbles the file; try again, or another HF_ENDPOINT`,
-                    );
-                  }
-                  try {
-                    for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
-                  } catch (cause) {
-                    throw writeError(part, cause);
-                  }
-                  have += chunk.length;
-                  fetched += chunk.length;
-                  onBytes(have);
-                }
-              } finally {
-                if (fd >= 0) closeSync(fd);
-              }
-              if (have < file.size) throw new Retry(`${file.name} broke off at byte ${have} of ${file.size}`);
-            },
-          );
-        },
-        () => have > before,
-      );
-      if (!existsSync(part)) writeFileSync(part, ""); // an empty file
-      const hash = hashOf(file);
-      for await (const chunk of createReadStream(part)) {
-        o.signal?.throwIfAborted();
-        hash.update(chunk as Buffer);
-      }
-      if (hash.digest("hex") === file.etag) break;
-      rmSync(part, { force: true });
-      onBytes(0);
-      // Once may be an old remainder; twice is the server.
-      if (rounds >= 1)
-        throw new AnchorError(
-          "HUB_HASH",
-          `${url}: the file came whole but its ${file.algorithm === "sha256" ? "SHA-256" : "git hash"} is not the one announced; nothing was kept. Try again later, or another HF_ENDPOINT`,
-        );
+  const url = `${o.hub.endpoint}/${entry.repo}/resolve/${commit}/${file.name.split("/").map(encodeURIComponent).join("/")}`;
+  for (let rounds = 0; ; rounds++) {
+    let have = existsSync(part) ? statSync(part).size : 0;
+    if (have > file.size) {
+      rmSync(part);
+      have = 0;
     }
-    renameSync(part, blob);
-    return fetched;
-  } finally {
-    unlock();
+    let before = have;
+    await persist(
+      o,
+      async () => {
+        before = have = existsSync(part) ? statSync(part).size : 0;
+        if (have === file.size && (have > 0 || existsSync(part))) return;
+        await request(
+          url,
+          o,
+          headersOf(o.hub, { "accept-encoding": "identity", ...(have > 0 ? { range: `bytes=${have}-` } : {}) }),
+          async (response, alive) => {
+            if (response.status === 416) {
+              rmSync(part, { force: true });
+              throw new Retry("the server has fewer bytes than it sent before");
+            }
+            judge(response, entry, o.hub, file.name);
+            const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
+            // A server that knows no ranges sends all of it again.
+            const from = response.status === 206 ? Number(range?.[1] ?? have) : 0;
+            if (from !== have && from !== 0) throw new Retry(`asked from byte ${have}, the server sent from ${from}`);
+            let fd: number;
+            try {
+              fd = openSync(part, from === 0 ? "w" : "a");
+            } catch (cause) {
+              throw writeError(part, cause);
+            }
+            have = from;
+            try {
+              for await (const chunk of response.body ?? []) {
+                alive();
+                if (have + chunk.length > file.size) {
+                  closeSync(fd);
+                  fd = -1;
+                  rmSync(part, { force: true });
+                  throw new AnchorError(
+                    "HUB_LIES",
+                    `${url}: more bytes came than the ${file.size} announced: the server or something between garbles the file; try again, or another HF_ENDPOINT`,
+                  );
+                }
+                try {
+                  for (let done = 0; done < chunk.length;) done += writeSync(fd, chunk, done);
+                } catch (cause) {
+                  throw writeError(part, cause);
+                }
+                have += chunk.length;
+                fetched += chunk.length;
+                onBytes(have);
+              }
+            } finally {
+              if (fd >= 0) closeSync(fd);
+            }
+            if (have < file.size) throw new Retry(`${file.name} broke off at byte ${have} of ${file.size}`);
+          },
+        );
+      },
+      () => have > before,
+    );
+    if (!existsSync(part)) writeFileSync(part, ""); // an empty file
+    const hash = hashOf(file);
+    for await (const chunk of createReadStream(part)) {
+      o.signal?.throwIfAborted();
+      hash.update(chunk as Buffer);
+    }
+    if (hash.digest("hex") === file.etag) break;
+    rmSync(part, { force: true });
+    onBytes(0);
+    // Once may be an old remainder; twice is the server.
+    if (rounds >= 1)
+      throw new AnchorError(
+        "HUB_HASH",
+        `${url}: the file came whole but its ${file.algorithm === "sha256" ? "SHA-256" : "git hash"} is not the one announced; nothing was kept. Try again later, or another HF_ENDPOINT`,
+      );
   }
+  renameSync(part, blob);
+  return fetched;
 }
 
 /** The snapshot's name for a content: a link, or a copy where links cannot be made. */

@@ -8,6 +8,7 @@ import { cat, fromData, keep, noGrad, scope, type Generator, type Tensor } from 
 import { DDPMScheduler, samplePosterior, saveModel, type BodyBatch, type HeadBatch, type Posterior } from "@make-your-anchor/diffusion";
 import { readImage, resizePil, toLuma, type RgbImage } from "@make-your-anchor/media";
 import { startFrom } from "../base.ts";
+import { claim } from "../claim.ts";
 import { chooseCompute, type ComputeOptions } from "../compute.ts";
 import { toPlanes } from "../dataset.ts";
 import { AnchorError } from "../errors.ts";
@@ -115,6 +116,7 @@ export async function pretrainFull(folder: string, o: FullPretrainOptions): Prom
     for (const m of [unet, controlnet, vae, encoder]) m.to(device);
     makeFolder(folder);
     const runFolder = join(folder, "runs", o.part);
+    using _ = claim(`${runFolder}.lock`, `${folder}: ${o.part} is being trained`);
     if (o.fresh) rmSync(runFolder, { recursive: true, force: true });
     const run = TrainingRun.at(runFolder, {
       target: o.part,

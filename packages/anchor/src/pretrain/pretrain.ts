@@ -6,6 +6,7 @@ import { cpSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AutoencoderKL, saveModel } from "@make-your-anchor/diffusion";
 import { baseFolder, startFromBase } from "../base.ts";
+import { claim } from "../claim.ts";
 import { chooseCompute, type ComputeOptions } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
 import { makeFolder, replaceFolder } from "../files.ts";
@@ -67,7 +68,7 @@ const frames = { vae: 3, decoder: 3, denoiser: 12 } as const;
 /**
  * Pre-trains a part; interrupted, the same call goes on where it stopped. Denoiser and decoder need the VAE: of `from`, or in the folder.
  * @param folder made where it is not there
- * @throws {AnchorError} `NO_VAE`, `OTHER_VAE` where it is not the one that `from` knows, or `FINISHED` where the part was trained to its end
+ * @throws {AnchorError} `NO_VAE`, `OTHER_VAE` where it is not the one that `from` knows, `BUSY`, or `FINISHED` where the part was trained to its end
  */
 export async function pretrain(folder: string, o: PretrainOptions): Promise<PretrainResult> {
   const started = performance.now();
@@ -93,6 +94,7 @@ export async function pretrain(folder: string, o: PretrainOptions): Promise<Pret
     if (part === "decoder" && from !== undefined && !existsSync(join(folder, "denoiser")))
       replaceWith("denoiser", (fresh) => cpSync(join(from, "denoiser"), fresh, { recursive: true }));
     const runFolder = join(folder, "runs", part);
+    using _ = claim(`${runFolder}.lock`, `${folder}: ${part} is being trained`);
     if (o.fresh) rmSync(runFolder, { recursive: true, force: true });
     const fixed: Plan = o.steps === undefined ? [] : [{ step: 0, total: Math.max(1, Math.round(o.steps)) }];
     const key = part === "denoiser" ? "body" : part;

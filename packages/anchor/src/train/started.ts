@@ -4,6 +4,7 @@ import { DDPMScheduler } from "@make-your-anchor/diffusion";
 import type { RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { resolveFrom, startFrom } from "../base.ts";
+import { claim } from "../claim.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type ComputeOptions, type Precision } from "../compute.ts";
 import { embedAppearance, embedPrompts, type Prompts } from "../models/load.ts";
 import type { Model } from "../models/provenance.ts";
@@ -104,13 +105,14 @@ export class AskedTraining {
     this.rank = adapterRank(o, this.from);
   }
 
-  /** Opens the weights, then the run. @throws {AnchorError} `MEMORY`, `OPTION` where a run goes on that was begun otherwise */
+  /** Opens the weights, then the run. @throws {AnchorError} `MEMORY`, `BUSY`, `OPTION` where a run goes on that was begun otherwise */
   async start(): Promise<StartedTraining> {
     const { avatar, part, preset, settings, full, compute, processes, from, rank, minutes, options } = this;
     const { device } = compute;
     const models = startFrom(preset, part, from);
     const { unet, controlnet, vae, encoder } = models;
     let adapter: PersonAdapter | null = null;
+    let claimed: Disposable | undefined;
     try {
       startPeak(compute);
       const count = unet.parameterCount + controlnet.parameterCount;
@@ -120,13 +122,15 @@ export class AskedTraining {
       adapter?.initialize(device);
       // Only now that everything it needs is here.
       const run = await processes.mainFirst(() => {
+        if (processes.main) claimed = claim(avatar.path("runs", `${part}.lock`), `${avatar.info.name}'s ${part} is being trained`);
         const recipe = recipeOf(settings.training, !full && from !== "nothing", options, rank);
         return openRun(avatar, part, { ...options, ...compute, minutes, from, recipe, rank }, defaults[part].seed, processes.main);
       });
-      return new StartedTraining(this, models, adapter, run);
+      return new StartedTraining(this, models, adapter, run, claimed);
     } catch (error) {
       adapter?.detach();
       for (const m of Object.values(models)) m.dispose();
+      claimed?.[Symbol.dispose]();
       throw error;
     }
   }
@@ -144,12 +148,14 @@ export class StartedTraining {
   readonly seconds: number;
   readonly scheduler: DDPMScheduler;
   private readonly embeds: (Tensor | undefined)[] = [];
+  private readonly claimed: Disposable | undefined;
 
-  constructor(asked: AskedTraining, models: StartedModels, adapter: PersonAdapter | null, run: TrainingRun) {
+  constructor(asked: AskedTraining, models: StartedModels, adapter: PersonAdapter | null, run: TrainingRun, claimed?: Disposable) {
     this.asked = asked;
     this.models = models;
     this.adapter = adapter;
     this.run = run;
+    this.claimed = claimed;
     this.resume = run.latest();
     if (asked.processes.main) run.rewindMetrics(this.resume);
     this.seconds = (run.config.minutes ?? defaults[asked.part].minutes) * 60;
@@ -191,5 +197,6 @@ export class StartedTraining {
     this.adapter?.detach();
     for (const m of Object.values(this.models)) m.dispose();
     for (const t of this.embeds) t?.dispose();
+    this.claimed?.[Symbol.dispose]();
   }
 }
