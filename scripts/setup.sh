@@ -2,7 +2,7 @@
 # Sets the project up; safe to run again (seconds when nothing is to do). What it installs:
 #   - from Debian/Ubuntu: cmake ninja-build g++ ffmpeg, and libtorch-dev with libgloo-dev and libopenblas0-openmp unless another libtorch is chosen (see below)
 #   - from npm: Node 24 into .tools/node where the system's Node is older; the packages of package-lock.json
-#   - it builds the addon packages/torch/build/anchor_torch.node
+#   - it builds the addon packages/torch/build/anchor_torch.node, and (not with --quiet) the declarations packages/*/types
 # Which libtorch: LIBTORCH=/path; else LIBTORCH_USE_PYTORCH=1 (the torch of the active Python); else .tools/libtorch, which
 # LIBTORCH_DOWNLOAD fetches once (cpu, a CUDA version like cu128, or the address of a libtorch archive or torch wheel); else the
 # system package, which always works.
@@ -125,4 +125,13 @@ if [ "$(cat packages/torch/build/stamp 2>/dev/null)" != "$stamp" ] || [ ! -e pac
   fi
   echo "$stamp" > packages/torch/build/stamp
 else detail "addon: up to date (libtorch: $torch_at)"; fi
+# --- type declarations, for projects outside this folder --------------------------------------------------------------------
+if [ $quiet = 0 ] && [ $engine_only = 0 ]; then
+  sources="$(find packages/*/src package-lock.json tsconfig*.json -type f | sort | xargs cat | sha256sum)"
+  if [ "$(cat packages/anchor/types/.stamp 2>/dev/null)" != "$sources" ]; then
+    say "writing type declarations"
+    PATH="$PWD/node_modules/.bin:$PATH" bash scripts/types.sh >&2 || fail "the sources do not pass the type checker: see above"
+    echo "$sources" > packages/anchor/types/.stamp
+  else detail "type declarations: up to date"; fi
+fi
 [ $quiet = 1 ] || say "ready"

@@ -126,6 +126,27 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
     ],
     ["a base that is none", () => ["train", "./demo/presenter", "--from", "./demo"], 2, /demo: vae, denoiser\/unet.* missing/],
     ["a rate out of range", () => ["train", "./demo/presenter", "--lr", "7"], 2, /^anchor: lr: .*got 7$/m],
+    [
+      "sound without sound",
+      () => (
+        writeFileSync(clip("silent.wav"), "hello"),
+        ["animate", "./demo/presenter", "--motion", "./demo/new-speech.npz", "--audio", "silent.wav"]
+      ),
+      1,
+      /silent\.wav: no sound that ffmpeg can read/,
+    ],
+    [
+      "a video of another kind",
+      () => ["animate", "./demo/presenter", "--motion", "./demo/new-speech.npz", "--out", "speech.webm"],
+      2,
+      /expected a file whose name ends in \.mp4.*speech\.webm/,
+    ],
+    [
+      "a folder for a video",
+      () => (mkdirSync(clip("folder.mp4")), ["animate", "./demo/presenter", "--motion", "./demo/new-speech.npz", "--out", "folder.mp4"]),
+      2,
+      /expected a file, but .*folder\.mp4 is a folder/,
+    ],
     ["no motion at all", () => ["animate", "./demo/presenter"], 2, /give either a motion/],
     [
       "an empty conditions folder",

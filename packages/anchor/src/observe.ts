@@ -120,7 +120,7 @@ async function findPerson(path: string, info: VideoInfo, detector: Detector, o: 
   if (seen < Math.max(1, frames.length / 3)) {
     throw new AnchorError(
       "NO_PERSON",
-      `${path}: no person was found (a face in ${seen} of ${frames.length} frames looked at): use a clip of one person facing the camera, lit well, head and hands in view`,
+      `${path}: no person was found (a face in ${seen} of ${frames.length} frames looked at): use a clip of one person facing the camera, upright, lit well, head and hands in view`,
     );
   }
   if (crowded > seen / 3) {

@@ -139,6 +139,22 @@ describe("clips as phones and cameras write them", () => {
     expect(await missed(at("written.mp4"))).toBeLessThanOrEqual(6);
   });
 
+  it("writes all of a video whose sound is shorter, and no sound beyond its end", async () => {
+    for (const [seconds, name] of [
+      [1, "short"],
+      [40, "long"],
+    ] as const) {
+      ffmpeg("-f", "lavfi", "-i", `sine=f=440:d=${seconds}:r=16000`, at(`${name}.wav`));
+      const writer = new VideoWriter(at(`${name}.mp4`), { width: 32, height: 32, fps: 10, audio: at(`${name}.wav`) });
+      for (let i = 0; i < 300; i++) await writer.write({ width: 32, height: 32, data: new Uint8Array(32 * 32 * 3).fill(i % 256) });
+      await writer.close();
+      expect(await probeVideo(at(`${name}.mp4`))).toMatchObject({ hasAudio: true, durationSeconds: 30 });
+      expect(await frames(at(`${name}.mp4`))).toHaveLength(300);
+      await extractAudio(at(`${name}.mp4`), at("back.wav"), { sampleRate: 16000 });
+      expect((readFileSync(at("back.wav")).length - 44) / 32000).toBeCloseTo(30, 0);
+    }
+  });
+
   it("begins sound with silence where it begins after the picture", async () => {
     const picture = ["-f", "lavfi", "-i", "color=black:s=32x32:r=10:d=2"];
     const late = ["-itsoffset", "0.5", "-f", "lavfi", "-i", "sine=f=440:d=1:r=16000"];

@@ -66,22 +66,26 @@ async function run(tool: string, args: readonly string[]): Promise<{ code: numbe
 
 const lastLine = (text: string) => text.trim().split("\n").at(-1) ?? "";
 
+const ffprobe = (path: string) =>
+  run("ffprobe", ["-v", "error", ...localOnly, "-show_streams", "-show_format", "-of", "json", `file:${path}`]);
+
+/** @throws {MediaError} `FILE` when there is no such file, `AUDIO` when ffmpeg finds no sound in it */
+export async function requireSound(path: string): Promise<void> {
+  const file = await stat(path).catch(() => undefined);
+  if (!file?.isFile()) throw new MediaError("FILE", `${path}: no such sound file`);
+  const { code, stdout } = await ffprobe(path);
+  const { streams = [] } = code === 0 ? (JSON.parse(stdout) as { streams?: { codec_type: string }[] }) : {};
+  if (!streams.some((s) => s.codec_type === "audio"))
+    throw new MediaError("AUDIO", `${path}: no sound that ffmpeg can read: give a wav, mp3, m4a, flac or ogg file, or a video with sound`);
+}
+
 /** @throws {MediaError} `FILE` when there is no such file, `NOT_VIDEO` when it holds no video */
 export const probeVideo = async (path: string): Promise<VideoInfo> => (await probe(path)).info;
 
 async function probe(path: string): Promise<{ info: VideoInfo; pictures: Pictures }> {
   const file = await stat(path).catch(() => undefined);
   if (!file?.isFile()) throw new MediaError("FILE", `${path}: no such file`);
-  const { code, stdout, stderr } = await run("ffprobe", [
-    "-v",
-    "error",
-    ...localOnly,
-    "-show_streams",
-    "-show_format",
-    "-of",
-    "json",
-    `file:${path}`,
-  ]);
+  const { code, stdout, stderr } = await ffprobe(path);
   const notVideo = (why: string) =>
     new MediaError("NOT_VIDEO", `${path}: not a video that ffmpeg can read (${why}): give an mp4, mov, mkv or webm file`);
   if (code !== 0) throw notVideo(lastLine(stderr).replace(`file:${path}: `, ""));
@@ -208,7 +212,7 @@ export interface EncodeOptions {
   width: number;
   height: number;
   fps: number;
-  /** A file whose sound goes along; cut at the video's end. */
+  /** A file whose sound goes along; it ends with the video, silent where it is shorter. */
   audio?: string;
   /** Where in the sound to begin. */
   audioStartSeconds?: number;
@@ -249,7 +253,22 @@ export class VideoWriter {
     ];
     if (audio) {
       if (options.audioStartSeconds) args.push("-ss", String(options.audioStartSeconds));
-      args.push(...localOnly, "-i", `file:${audio}`, "-map", "0:v", "-map", "1:a:0", "-c:a", "aac", "-b:a", "160k", "-shortest");
+      args.push(
+        ...localOnly,
+        "-i",
+        `file:${audio}`,
+        "-map",
+        "0:v",
+        "-map",
+        "1:a:0",
+        "-af",
+        "apad",
+        "-c:a",
+        "aac",
+        "-b:a",
+        "160k",
+        "-shortest",
+      ); // padded, or the sound's end would cut the video
     }
     args.push(
       "-vf",

@@ -1,7 +1,7 @@
 /** `animate`: an avatar performs a motion, or ready condition frames, as a video. */
-import { copyFileSync, existsSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { readImage, VideoWriter } from "@make-your-anchor/media";
+import { readImage, requireSound, VideoWriter } from "@make-your-anchor/media";
 import { toolVersion, type Avatar } from "../avatar.ts";
 import { claim } from "../claim.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type Precision } from "../compute.ts";
@@ -63,6 +63,14 @@ function checkOptions(avatar: Avatar, o: AnimateOptions): void {
     );
   checkStrength(o.faceStrength);
   if (o.audio !== undefined && !existsSync(o.audio)) throw new AnchorError("FILE", `${o.audio}: no such sound file`, { misuse: true });
+  const { out } = o;
+  if (out === undefined) return;
+  if (!/\.(mp4|m4v|mov)$/i.test(out))
+    throw new AnchorError("OPTION", `out: expected a file whose name ends in .mp4, which is what is written, got ${out}`, { misuse: true });
+  if (!existsSync(dirname(resolve(out))))
+    throw new AnchorError("FILE", `${dirname(resolve(out))}: no such folder for the video`, { misuse: true });
+  if (statSync(out, { throwIfNoEntry: false })?.isDirectory())
+    throw new AnchorError("OPTION", `out: expected a file, but ${out} is a folder`, { misuse: true });
 }
 
 async function chosenStrength(avatar: Avatar, compute: Compute, source: AnimateSource, o: WorkOptions): Promise<number> {
@@ -116,6 +124,7 @@ async function encode(
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
   const started = performance.now();
   checkOptions(avatar, o);
+  if (o.audio !== undefined) await requireSound(o.audio);
   const compute = chooseCompute(o, "rendering");
   const wanted = o.face ?? true;
   const name = o.out ? basename(o.out, extname(o.out)) : basename(o.motion ?? o.conditions ?? "").replace(/\.[^.]+$/, "");
@@ -133,7 +142,6 @@ export async function animate(avatar: Avatar, o: AnimateOptions): Promise<Animat
     const count = Math.min(source.frames, o.frames ?? source.frames);
     makeFolder(folder);
     const video = o.out ? resolve(o.out) : join(folder, "video.mp4");
-    if (!existsSync(dirname(video))) throw new AnchorError("FILE", `${dirname(video)}: no such folder for the video`, { misuse: true });
     const job = openJob(
       folder,
       count,

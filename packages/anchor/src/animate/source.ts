@@ -29,7 +29,7 @@ export interface AnimateSource {
   dispose: () => void;
 }
 
-const videoExtensions = new Set([".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"]);
+const videoExtensions = new Set("mp4 mov mkv webm avi m4v mpg mpeg ts mts m2ts wmv flv 3gp ogv mxf gif".split(" ").map((e) => `.${e}`));
 
 /**
  * @param folder the animation's, where a clip's motion is kept
