@@ -157,12 +157,14 @@ export function writeNpz(path: string, arrays: ReadonlyMap<string, NpyArray>): v
   const files = Object.fromEntries([...arrays].map(([name, a]) => [`${name}.npy`, npyBytes(a)]));
   const bytes = zipSync(files, { level: 6, mtime: new Date("2000-01-01T00:00:00") });
   const temporary = `${path}.${process.pid}.tmp`;
-  let fd: number | undefined;
   try {
-    fd = openSync(temporary, "w");
-    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
-    fsyncSync(fd);
-    closeSync(fd);
+    const fd = openSync(temporary, "w");
+    try {
+      for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
     renameSync(temporary, path);
   } catch (cause) {
     rmSync(temporary, { force: true });

@@ -157,18 +157,20 @@ export function saveSafetensors(
   start.writeBigUInt64LE(BigInt(start.length - 8));
   start.write(text, 8);
   const temporary = `${path}.${process.pid}.tmp`;
-  const fd = openSync(temporary, "w");
   try {
-    writeAll(fd, start);
-    for (const t of tensors.values()) {
-      scope(() => noGrad(() => writeAll(fd, t.detach().to("cpu").contiguous().memory())));
+    const fd = openSync(temporary, "w");
+    try {
+      writeAll(fd, start);
+      for (const t of tensors.values()) {
+        scope(() => noGrad(() => writeAll(fd, t.detach().to("cpu").contiguous().memory())));
+      }
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
     }
-    fsyncSync(fd);
-    closeSync(fd);
   } catch (error) {
-    closeSync(fd);
     rmSync(temporary, { force: true });
-    throw error;
+    throw Object.assign(error as Error, { path }); // the system names no file where a write to an open one fails
   }
   renameSync(temporary, path);
 }
