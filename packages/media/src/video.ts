@@ -168,7 +168,7 @@ export async function* decodeVideo(path: string, options: DecodeOptions = {}): A
   if (pictures.hdr) filters.push(...toStandardRange(pictures.hdr));
   const args = ["-v", "error", "-nostdin", ...localOnly];
   if (options.startSeconds) args.push("-ss", String(options.startSeconds));
-  args.push("-i", `file:${path}`, "-map", "0:v:0", "-vf", filters.join(","), "-fps_mode", options.fps ? "cfr" : "passthrough");
+  args.push("-i", `file:${path}`, "-map", "0:V:0", "-vf", filters.join(","), "-fps_mode", options.fps ? "cfr" : "passthrough");
   if (options.maxFrames) args.push("-frames:v", String(options.maxFrames));
   args.push("-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1");
   const child = spawn("ffmpeg", args, { stdio: ["ignore", "pipe", "pipe"], signal: options.signal });
