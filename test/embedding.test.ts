@@ -64,7 +64,7 @@ describe("in a project of one's own", () => {
   it("brings the command", () => {
     const bin = join(project, "node_modules", ".bin");
     mkdirSync(bin);
-    symlinkSync("../@make-your-anchor/cli/src/main.ts", join(bin, "anchor"));
+    symlinkSync("../@make-your-anchor/cli/bin/anchor.js", join(bin, "anchor"));
     const env = { ...process.env, ANCHOR_CALLER_DIR: undefined, ANCHOR_HOME: undefined };
     const anchor = (...args: string[]) => spawnSync(join(bin, "anchor"), args, { cwd: project, env, encoding: "utf8" });
     const { status, stdout } = anchor("animate", "--help");

@@ -1,6 +1,6 @@
 /** `evaluate`: the avatar against the part of its clip that it was never trained on. */
 import { fromData, noGrad, scope } from "@make-your-anchor/torch";
-import { loadMotion } from "@make-your-anchor/body";
+import { loadMotion, type Motion } from "@make-your-anchor/body";
 import { readImage, resizePil, type RgbImage } from "@make-your-anchor/media";
 import type { Avatar } from "./avatar.ts";
 import { chooseCompute, type ComputeOptions } from "./compute.ts";
@@ -106,7 +106,12 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   const strength = painting ? (o.faceStrength ?? (await faceStrength(avatar, o)).strength) : null;
   using painted = strength ? new FrameFile(folder, size) : null;
   const made = painted ?? body;
-  const { boxes, faces } = await lookAtFaces(avatar, heldFrames, seen, body, painted && { into: painted, strength: strength! }, o);
+  const { boxes, faces } = await lookAtFaces(
+    avatar,
+    { motion, held: heldFrames, seen, body },
+    painted && { into: painted, strength: strength! },
+    o,
+  );
   // Where nothing was painted, the body's own faces are those that were made.
   const renderings: FrameOf[] = [(i) => made.get(i), ...(painted ? [(i: number) => body.get(i)] : [])];
   const [alike, bodyAlike = alike] = await likenesses(truth, renderings, boxes, size);
@@ -143,7 +148,7 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
   };
   const measured = heldFrames.filter((f) => !seen.has(f)).length;
   const contactSheet = `${folder}/contact-sheet.png`;
-  await writeContactSheet(avatar, contactSheet, (i) => made.get(i), heldFrames);
+  await writeContactSheet(avatar, motion, contactSheet, (i) => made.get(i), heldFrames);
   const result: Evaluation = {
     generated: { ...pair(ofMade), face: faceMade.scores() },
     bodyOnly: strength === null ? null : { ...pair(ofBody), face: faceBody.scores() },
@@ -163,14 +168,12 @@ export async function evaluateAvatar(avatar: Avatar, o: EvaluateOptions = {}): P
 /** Where held-out frames' faces are, null where one does not count; and, where they are to be painted, the frames with them painted anew. */
 async function lookAtFaces(
   avatar: Avatar,
-  held: readonly number[],
-  seen: ReadonlySet<number>,
-  body: FrameFile,
+  { motion, held, seen, body }: { motion: Motion; held: readonly number[]; seen: ReadonlySet<number>; body: FrameFile },
   painting: { into: FrameFile; strength: number } | null,
   o: EvaluateOptions,
 ): Promise<{ boxes: (Box | null)[]; faces: FaceCounts | null }> {
   const size = avatar.info.resolution;
-  const heads = motionHeads(avatar, loadMotion(avatar.motionPath));
+  const heads = motionHeads(avatar, motion);
   const boxes: (Box | null)[] = [];
   try {
     for (const frame of held) boxes.push(avatar.showsFace(frame) && !seen.has(frame) ? faceBox(await heads.sight(frame), size) : null);
@@ -237,10 +240,15 @@ async function lookAtFrames(
 }
 
 /** Rows of mesh over the clip, condition, generated, truth. */
-async function writeContactSheet(avatar: Avatar, path: string, made: (i: number) => Planes, frames: readonly number[]): Promise<void> {
+async function writeContactSheet(
+  avatar: Avatar,
+  motion: Motion,
+  path: string,
+  made: (i: number) => Planes,
+  frames: readonly number[],
+): Promise<void> {
   const { resolution: size } = avatar.info;
   const cell = Math.max(192, size);
-  const motion = loadMotion(avatar.motionPath);
   const renderer = new ConditionRenderer(avatar.info.bodyModel, motion.camera!, cell);
   const rows: RgbImage[][] = [];
   for (const i of spread(Math.min(5, frames.length), frames.length)) {

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The `anchor` command: parses, calls the library, prints. Heavy imports wait inside each command. */
 import { Command, CommanderError } from "commander";
 import { addAnimate } from "./commands/animate.ts";

@@ -253,22 +253,9 @@ export class VideoWriter {
     ];
     if (audio) {
       if (options.audioStartSeconds) args.push("-ss", String(options.audioStartSeconds));
-      args.push(
-        ...localOnly,
-        "-i",
-        `file:${audio}`,
-        "-map",
-        "0:v",
-        "-map",
-        "1:a:0",
-        "-af",
-        "apad",
-        "-c:a",
-        "aac",
-        "-b:a",
-        "160k",
-        "-shortest",
-      ); // padded, or the sound's end would cut the video
+      args.push(...localOnly, "-i", `file:${audio}`, "-map", "0:v", "-map", "1:a:0");
+      args.push("-af", "apad", "-shortest"); // padded without end and cut at the video's: else a shorter sound would cut the video
+      args.push("-c:a", "aac", "-b:a", "160k");
     }
     args.push(
       "-vf",
