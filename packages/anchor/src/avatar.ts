@@ -39,8 +39,6 @@ export const avatarSchema = z.object({
 });
 export type AvatarInfo = z.infer<typeof avatarSchema>;
 
-export const toolVersion = "make-your-anchor 0.1.0";
-
 /** Where avatars of that name lie: `avatars/NAME` under the working folder; a NAME with a slash is a path of its own. */
 export function avatarPath(name: string, workingFolder: string): string {
   if (name.includes("/") || name.includes("\\")) return resolve(workingFolder, name);

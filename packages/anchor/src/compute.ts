@@ -1,6 +1,7 @@
 /** Where the arithmetic runs, and in which precision. */
 import { cudaDevices, cudaMemory, resetPeakMemory, type DType } from "@make-your-anchor/torch";
 import { AnchorError } from "./errors.ts";
+import { setupCommand } from "./setup.ts";
 
 export type Precision = "float32" | "float16" | "bfloat16";
 const precisions = ["float32", "float16", "bfloat16"] as const satisfies readonly Precision[];
@@ -39,7 +40,7 @@ export function chooseCompute(o: ComputeOptions, use: "rendering" | "training"):
     const index = Number(m[1] ?? 0);
     if (count === 0)
       throw misuse(
-        `device ${asked}: this engine sees no CUDA device. It needs an NVIDIA driver and a CUDA libtorch: "LIBTORCH_DOWNLOAD=cu128 npm run setup" fetches one ("anchor doctor" says what is in use)`,
+        `device ${asked}: this engine sees no CUDA device. It needs an NVIDIA driver and a CUDA libtorch: "LIBTORCH_DOWNLOAD=cu128 ${setupCommand}" fetches one ("anchor doctor" says what is in use)`,
       );
     if (index >= count) throw misuse(`device ${asked}: there are ${count}, cuda:0 to cuda:${count - 1}`);
     device = `cuda:${index}`;

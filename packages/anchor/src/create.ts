@@ -3,7 +3,7 @@ import { existsSync, renameSync, rmSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { decodeVideo, extractAudio, probeVideo, writePng } from "@make-your-anchor/media";
 import { BodyError, loadMotion, saveMotion, type FitReport, type Motion } from "@make-your-anchor/body";
-import { Avatar, toolVersion, type AvatarInfo } from "./avatar.ts";
+import { Avatar, type AvatarInfo } from "./avatar.ts";
 import { bodyModel } from "./body-models.ts";
 import { claim } from "./claim.ts";
 import { conditionStyles, ConditionRenderer, type ConditionStyle } from "./conditions.ts";
@@ -14,6 +14,7 @@ import { fitClip } from "./fit-clip.ts";
 import { observeClip } from "./observe.ts";
 import { presets, type PresetName } from "./presets.ts";
 import type { WorkOptions } from "./progress.ts";
+import { toolVersion } from "./version.ts";
 
 export interface CreateOptions extends WorkOptions {
   clip: string;

@@ -1,9 +1,10 @@
 /** `doctor`: what is here, what is missing, and how to get it. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { toolVersion } from "./avatar.ts";
 import { hubOf } from "./hub/cache.ts";
 import { catalogue, publishedStatus } from "./hub/catalogue.ts";
+import { setupCommand } from "./setup.ts";
+import { toolVersion } from "./version.ts";
 
 export interface Check {
   what: string;
@@ -27,9 +28,10 @@ export async function diagnose(): Promise<Diagnosis> {
   const major = Number(process.versions.node.split(".")[0]);
   checks.push({
     what: "Node",
-    ok: major >= 24,
+    ok: major >= 22,
     detail: process.versions.node,
-    wayOut: 'run the command through "npm run -s anchor --", which brings Node 24',
+    wayOut:
+      'install Node 22.12 or newer, or run the command through "npm run -s anchor --" in Make-Your-Anchor\'s own folder, which brings one',
   });
   for (const tool of ["ffmpeg", "ffprobe"]) {
     const run = spawnSync(tool, ["-version"], { encoding: "utf8" });
@@ -37,9 +39,10 @@ export async function diagnose(): Promise<Diagnosis> {
       what: tool,
       ok: run.status === 0,
       detail: run.status === 0 ? (run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "") : "not found",
-      wayOut: 'run "npm run setup", or "apt-get install ffmpeg"',
+      wayOut: `run "${setupCommand}", or "apt-get install ffmpeg"`,
     });
   }
+  let engine = false;
   try {
     const { cudaDevices, engineInfo, ones, scope } = await import("@make-your-anchor/torch");
     const info = engineInfo();
@@ -50,6 +53,7 @@ export async function diagnose(): Promise<Diagnosis> {
           .sum()
           .item() === 8,
     );
+    engine = works;
     checks.push({ what: "engine", ok: works, detail: `libtorch ${info.version}, ${info.threads} threads` });
     checks.push({
       what: "CUDA",
@@ -58,10 +62,10 @@ export async function diagnose(): Promise<Diagnosis> {
       detail: info.cuda
         ? `${cudaDevices()} device${cudaDevices() === 1 ? "" : "s"}, used unless --device says otherwise`
         : "not available: everything runs on the CPU",
-      wayOut: "with an NVIDIA driver: LIBTORCH_DOWNLOAD=cu128 npm run setup (or LIBTORCH=/path/to/a/CUDA/libtorch)",
+      wayOut: `with an NVIDIA driver: LIBTORCH_DOWNLOAD=cu128 ${setupCommand} (or LIBTORCH=/path/to/a/CUDA/libtorch)`,
     });
   } catch (error) {
-    checks.push({ what: "engine", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });
+    checks.push({ what: "engine", ok: false, detail: (error as Error).message, wayOut: `run "${setupCommand}"` });
   }
   try {
     const { createDetector } = await import("@make-your-anchor/face");
@@ -70,7 +74,12 @@ export async function diagnose(): Promise<Diagnosis> {
     await detector.close();
     checks.push({ what: "landmark detector", ok: true, detail: "Human on WebAssembly, comes with npm" });
   } catch (error) {
-    checks.push({ what: "landmark detector", ok: false, detail: (error as Error).message, wayOut: 'run "npm run setup"' });
+    checks.push({
+      what: "landmark detector",
+      ok: false,
+      detail: (error as Error).message,
+      wayOut: engine ? "install the npm packages again" : `run "${setupCommand}"`,
+    });
   }
   const smplx = process.env.SMPLX_MODEL;
   checks.push({

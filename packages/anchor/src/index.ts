@@ -1,6 +1,7 @@
 export { AnchorError } from "./errors.ts";
 export type { Progress, WorkOptions } from "./progress.ts";
-export { Avatar, avatarPath, avatarSchema, toolVersion, type AvatarInfo } from "./avatar.ts";
+export { Avatar, avatarPath, avatarSchema, type AvatarInfo } from "./avatar.ts";
+export { toolVersion } from "./version.ts";
 export { chooseCompute, type Compute, type ComputeOptions, type Precision } from "./compute.ts";
 export { presets, type Preset, type PresetName } from "./presets.ts";
 export { conditionStyles, type ConditionStyle } from "./conditions.ts";

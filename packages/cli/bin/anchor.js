@@ -1,9 +1,8 @@
 #!/usr/bin/env node
-// The command in projects outside this folder. Plain JavaScript, so that a Node that cannot read TypeScript says what it lacks.
-if (Number(process.versions.node.split(".")[0]) < 24) {
-  console.error(
-    `anchor: Node 24 or newer is needed, this is ${process.version}: install it, or use "npm run -s anchor" in Make-Your-Anchor's own folder, which brings one`,
-  );
+// The command of the package made of this folder. What an older Node cannot read is loaded behind this line.
+const [major, minor] = process.versions.node.split(".").map(Number);
+if (major < 22 || (major === 22 && minor < 12)) {
+  console.error(`anchor: Node 22.12 or newer is needed, this is ${process.version}: install it (https://nodejs.org)`);
   process.exit(1);
 }
-await import("../src/main.ts");
+await import("../dist/main.js");

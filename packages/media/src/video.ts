@@ -44,7 +44,7 @@ interface ProbedStream {
 }
 
 const missing = (tool: string, cause: unknown) =>
-  new MediaError("NO_FFMPEG", `${tool} was not found: install ffmpeg ("apt-get install ffmpeg" on Debian), or run "npm run setup"`, {
+  new MediaError("NO_FFMPEG", `${tool} was not found: install ffmpeg ("apt-get install ffmpeg" on Debian)`, {
     cause,
   });
 

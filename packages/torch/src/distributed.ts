@@ -1,5 +1,6 @@
 /** Several processes that work together, over torch's c10d: Gloo for tensors on the CPU, NCCL for those on GPUs. */
 import { TorchError } from "./errors.ts";
+import { setupCommand } from "./setup-command.ts";
 import { native } from "./native.ts";
 import type { Tensor } from "./tensor.ts";
 
@@ -50,8 +51,8 @@ export function groupFromEnvironment(env: Record<string, string | undefined> = p
 export const groupBackends = (): readonly GroupBackend[] => native.groupBackends();
 
 const lacks: Record<GroupBackend, string> = {
-  gloo: "Gloo: it comes with the system's libtorch and Gloo's headers (Debian: libtorch-dev libgloo-dev, then \"npm run setup\"), not with Python's",
-  nccl: "NCCL: it comes with a libtorch for CUDA where nccl.h and CUDA's headers are found when the engine is built, as beside Python's torch (\"LIBTORCH_USE_PYTORCH=1 npm run setup\")",
+  gloo: `Gloo: it comes with the system's libtorch and Gloo's headers (Debian: libtorch-dev libgloo-dev, then "${setupCommand}"), not with Python's`,
+  nccl: `NCCL: it comes with a libtorch for CUDA where nccl.h and CUDA's headers are found when the engine is built, as beside Python's torch ("LIBTORCH_USE_PYTORCH=1 ${setupCommand}")`,
 };
 
 /** All processes call the same methods in the same order. */

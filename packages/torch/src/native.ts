@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { openBlasCore, processorFlags } from "./cpu.ts";
 import type { GroupBackend } from "./distributed.ts";
 import { TorchError } from "./errors.ts";
+import { setupCommand } from "./setup-command.ts";
 
 /** A tensor or generator as the addon knows it: slot and generation of a table. */
 export type Handle = number;
@@ -68,7 +69,7 @@ function load(): Native {
   if (!existsSync(addonPath)) {
     throw new TorchError(
       "ADDON_MISSING",
-      `the libtorch addon is not built (${process.platform}-${process.arch}, looked for ${addonPath}): run "npm run setup"`,
+      `the libtorch addon is not built (${process.platform}-${process.arch}, looked for ${addonPath}): run "${setupCommand}"`,
     );
   }
   try {
@@ -77,7 +78,7 @@ function load(): Native {
     const why = cause instanceof Error ? cause.message.split("\n")[0] : String(cause);
     throw new TorchError(
       "ADDON_BROKEN",
-      `the libtorch addon does not load (${why}): was libtorch removed or replaced since it was built? Run "npm run setup", which builds it again; tried ${addonPath}`,
+      `the libtorch addon does not load (${why}): was libtorch removed or replaced since it was built? Run "${setupCommand}", which builds it again; tried ${addonPath}`,
       { cause },
     );
   }

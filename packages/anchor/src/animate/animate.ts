@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { readImage, requireSound, VideoWriter } from "@make-your-anchor/media";
-import { toolVersion, type Avatar } from "../avatar.ts";
+import type { Avatar } from "../avatar.ts";
 import { claim } from "../claim.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type Precision } from "../compute.ts";
 import { AnchorError } from "../errors.ts";
@@ -11,6 +11,7 @@ import { samplingKeys } from "../generate.ts";
 import type { FaceCounts } from "../head/face-log.ts";
 import { checkStrength, faceStrength } from "../head/strength.ts";
 import type { WorkOptions } from "../progress.ts";
+import { toolVersion } from "../version.ts";
 import { weightsMark } from "../weights-mark.ts";
 import { openJob } from "./job.ts";
 import type { AnimateOptions } from "./options.ts";

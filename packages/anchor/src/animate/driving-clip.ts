@@ -2,7 +2,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { loadMotion, saveMotion, type Motion } from "@make-your-anchor/body";
-import { toolVersion } from "../avatar.ts";
+import { toolVersion } from "../version.ts";
 import { bodyModel } from "../body-models.ts";
 import { fileStamp, readJson, writeJson } from "../files.ts";
 import { fitClip } from "../fit-clip.ts";

@@ -1,4 +1,5 @@
 /** Made-up people without end, drawn in other threads while training goes on; the same ones in the same order every time. */
+import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { AnchorError } from "../errors.ts";
 import type { FilmedPerson, PeopleWork } from "./film.ts";
@@ -30,7 +31,7 @@ export class PeopleStream {
     this.ahead = o.ahead ?? 6;
     this.workers = Array.from(
       { length: o.workers ?? 1 },
-      () => new Worker(new URL("./stream-worker.ts", import.meta.url), { workerData: work }),
+      () => new Worker(new URL(`./stream-worker${extname(import.meta.url)}`, import.meta.url), { workerData: work }),
     );
     for (const worker of this.workers) {
       worker.on("message", ({ seed, filmed, error }: { seed: number; filmed?: FilmedPerson; error?: string }) => {
@@ -43,7 +44,7 @@ export class PeopleStream {
           w.reject(
             new AnchorError(
               "PEOPLE",
-              `the thread that draws people could not run (${cause.message}); run "npm run setup" to repair the installation`,
+              `the thread that draws people could not run (${cause.message}); install the npm packages again to repair it`,
               { cause },
             ),
           );

@@ -1,3 +1,4 @@
+import http from "node:http";
 import type { Command } from "commander";
 import { print, printJson } from "../terminal.ts";
 import { run } from "../run.ts";
@@ -9,10 +10,12 @@ export function addPull(program: Command): void {
     .option("--json", "print the result as JSON")
     .addHelpText(
       "after",
-      "\nHF_ENDPOINT names a mirror, HF_TOKEN an account's token, HF_HOME where the cache lies. What is here is not fetched again.",
+      "\nHF_ENDPOINT names a mirror, HF_TOKEN an account's token, HF_HOME where the cache lies,\nHTTPS_PROXY, HTTP_PROXY and NO_PROXY a proxy (Node 22 wants NODE_USE_ENV_PROXY=1 with them). What is here is not fetched again.",
     )
     .action((what: string, o: { json?: boolean }) =>
       run(o, async (c) => {
+        // Node's fetch heeds proxies only when it is told to; 22 knows NODE_USE_ENV_PROXY=1 alone.
+        http.setGlobalProxyFromEnv?.();
         const { findPublished, hubOf, pull } = await import("@make-your-anchor/anchor/hub");
         const entry = findPublished(what);
         const result = await pull(entry, { hub: hubOf(), onProgress: c.onProgress, signal: c.signal });

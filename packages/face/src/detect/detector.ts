@@ -1,6 +1,7 @@
 /** The default detector: Human (MediaPipe-style models on WebAssembly), in worker threads; it comes with npm and needs no download. */
-import { Worker } from "node:worker_threads";
 import { availableParallelism, freemem } from "node:os";
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
 import type { RgbImage } from "@make-your-anchor/media";
 import type { Detection, HandLandmarks } from "./landmarks.ts";
 
@@ -32,7 +33,9 @@ const workerBytes = 500 * 2 ** 20;
  */
 export function createDetector(options: { workers?: number; describe?: boolean } = {}): Detector & { readonly workers: number } {
   const count = options.workers ?? Math.max(1, Math.min(8, availableParallelism(), Math.floor(freemem() / 2 / workerBytes)));
-  const workers = Array.from({ length: count }, () => new Worker(new URL("./detector-worker.ts", import.meta.url)));
+  // The sources' ending, or that of the packages made of them.
+  const ending = extname(import.meta.url);
+  const workers = Array.from({ length: count }, () => new Worker(new URL(`./detector-worker${ending}`, import.meta.url)));
   const pending: Map<number, Pending>[] = workers.map(() => new Map());
   let next = 0;
   let failed: Error | undefined;
@@ -44,7 +47,7 @@ export function createDetector(options: { workers?: number; describe?: boolean }
       else p?.reject(new Error(`the landmark detector failed: ${error}`));
     });
     worker.on("error", (cause) => {
-      failed = new Error(`the landmark detector could not run (${cause.message}); run "npm run setup" to repair the installation`, {
+      failed = new Error(`the landmark detector could not run (${cause.message}); install the npm packages again to repair it`, {
         cause,
       });
       for (const p of pending[i].values()) p.reject(failed);

@@ -1,7 +1,5 @@
-// Fetches a file: node scripts/fetch.mjs URL PATH. Gives up when nothing comes for 15 s; goes on where an earlier try broke off.
-import { createWriteStream, existsSync, renameSync, statSync } from "node:fs";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+// Fetches a file: node fetch.mjs URL PATH. Gives up when nothing comes for 15 s; goes on where an earlier try broke off.
+import { closeSync, existsSync, openSync, renameSync, statSync, writeSync } from "node:fs";
 
 const [url, path] = process.argv.slice(2);
 const part = `${path}.part`;
@@ -21,21 +19,21 @@ try {
   let done = appends ? have : 0;
   let shown = 0;
   if (response.status !== 416) {
-    await pipeline(
-      Readable.fromWeb(response.body),
-      async function* (source) {
-        for await (const chunk of source) {
-          alive();
-          done += chunk.length;
-          if (Date.now() - shown > 5000) {
-            shown = Date.now();
-            console.error(`setup:   ${(done / 2 ** 20).toFixed(0)}${total ? ` of ${(total / 2 ** 20).toFixed(0)}` : ""} MiB`);
-          }
-          yield chunk;
+    // Written at once: Node's fetch fails an assertion where a server hangs up while it is made to wait (nodejs/undici#5360).
+    const file = openSync(part, appends ? "a" : "w");
+    try {
+      for await (const chunk of response.body) {
+        alive();
+        writeSync(file, chunk);
+        done += chunk.length;
+        if (Date.now() - shown > 5000) {
+          shown = Date.now();
+          console.error(`setup:   ${(done / 2 ** 20).toFixed(0)}${total ? ` of ${(total / 2 ** 20).toFixed(0)}` : ""} MiB`);
         }
-      },
-      createWriteStream(part, { flags: appends ? "a" : "w" }),
-    );
+      }
+    } finally {
+      closeSync(file);
+    }
     if (total && done !== total) throw new Error(`it broke off at byte ${done} of ${total}; the next try goes on there`);
   }
   renameSync(part, path);
