@@ -35,11 +35,14 @@ function published(manifest: Manifest): Manifest {
     const base = /^\.\/src\/(.*)\.ts$/.exec(from)?.[1];
     return base === undefined ? from : { types: `./dist/${base}.d.ts`, default: `./dist/${base}.js` };
   };
+  const { exports, ...rest } = manifest;
   return {
-    ...manifest,
-    ...(manifest.exports && {
+    ...rest,
+    ...(exports && {
+      // For compilers that do not read exports ("moduleResolution": "node10").
+      ...((exports["."] && { main: "./dist/index.js", types: "./dist/index.d.ts" }) as object),
       exports: {
-        ...Object.fromEntries(Object.entries(manifest.exports).map(([k, v]) => [k, compiled(v)])),
+        ...Object.fromEntries(Object.entries(exports).map(([k, v]) => [k, compiled(v)])),
         "./package.json": "./package.json",
       } as never,
     }),

@@ -90,7 +90,14 @@ describe("device and precision", () => {
     cpSync(join(demo, "presenter"), folder, { recursive: true });
     const { code, out, err } = anchor(["train", folder, "--steps", "3", "--precision", "bfloat16", "--fresh", "--json"]);
     expect(code, err).toBe(0);
-    expect(JSON.parse(out)).toMatchObject({ precision: "bfloat16", steps: { body: 3 } });
+    const result = JSON.parse(out);
+    expect(result).toMatchObject({ precision: "bfloat16", steps: { body: 3 } });
+    // The state that was kept is the best of those logged.
+    const logged = readFileSync(join(result.run, "metrics.jsonl"), "utf8").trim().split("\n");
+    const trials = logged.map((line) => JSON.parse(line)).filter((m) => m.validation_psnr !== undefined);
+    expect(trials).toHaveLength(3);
+    const best = trials.reduce((a, b) => (b.validation_psnr > a.validation_psnr ? b : a));
+    expect(result.best).toMatchObject({ step: best.step, psnr: best.validation_psnr });
   });
 });
 

@@ -14,7 +14,7 @@ import { release } from "./denoising.ts";
 import { trainDenoiser, type DenoiserTraining } from "./denoiser.ts";
 import type { Plan, RunConfig, TrainingRun } from "./run.ts";
 import type { StartedTraining } from "./started.ts";
-import { Validation, type Pose } from "./validation.ts";
+import { Validation, type Best, type Pose } from "./validation.ts";
 import { trainVae, type SampledLatents } from "./vae.ts";
 
 /** What a part is trained on. */
@@ -39,6 +39,7 @@ export interface PartResult {
   busy: number;
   overflowed: number;
   steps: number;
+  best: Best | null;
 }
 
 const planned = (run: TrainingRun, part: keyof RunConfig["plan"]) => (plan: Plan) => {
@@ -137,12 +138,13 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
     }
   }
   const steps = config.plan.body.at(-1)!.total;
+  const best = validation?.best ?? null;
   if (processes.main) {
     saveTrained(avatar, part, models, samples.vae ? scheduler.config : null, {
       from: config.from,
       recipe: config.recipe,
       steps,
-      best: validation?.best ?? null,
+      best,
       validated: poses.map((p) => p.frame),
       adapter,
       draft,
@@ -152,7 +154,7 @@ export async function trainPart<Data extends BodyBatch>(t: StartedTraining, samp
     run.save();
     validation?.close();
   }
-  return { ...result, steps };
+  return { ...result, steps, best };
 }
 
 /** Frames that are sampled at once. */

@@ -17,6 +17,7 @@ import { Processes } from "./processes.ts";
 import { recipeOf, type RecipeOptions } from "./recipe.ts";
 import { openRun, type Checkpoint, type TrainingRun } from "./run.ts";
 import { Skipped } from "./skipped.ts";
+import type { Best } from "./validation.ts";
 
 export interface TrainOptions extends WorkOptions, ComputeOptions, RecipeOptions, AdapterOptions {
   /** Time to train, about; default 20, of a head 10, unless `steps` is given. */
@@ -51,6 +52,8 @@ export interface TrainedPart {
   precision: Precision;
   /** Share of the time in which the engine computed rather than waited for data, 0..1; UNet and ControlNet. */
   busy: number;
+  /** The state that was kept: after which step, and what it drew on the held-out poses of `validate` (of a body the whole frame; before the decoder's end). Null without trials. */
+  best: Best | null;
   /** Pictures left out by `skipBad`, a sentence each. */
   skipped: string[];
   /** Steps left out because their gradients overflowed; float16 alone. */
@@ -180,7 +183,7 @@ export class StartedTraining {
     return prompts;
   }
 
-  told({ busy, overflowed }: { busy: number; overflowed: number }): TrainedPart {
+  told({ busy, overflowed, best }: Pick<TrainedPart, "busy" | "overflowed" | "best">): TrainedPart {
     const { compute, began, skipped } = this.asked;
     return {
       run: this.run.folder,
@@ -189,6 +192,7 @@ export class StartedTraining {
       peakGpuMiB: peakGpuMiB(compute),
       busy,
       overflowed,
+      best,
       skipped: skipped.all,
     };
   }

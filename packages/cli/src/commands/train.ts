@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { TrainedPart } from "@make-your-anchor/anchor";
 import { print, printJson } from "../terminal.ts";
 import { addComputeFlags, type ComputeFlags } from "../compute-flags.ts";
 import { addRecipeFlags, recipeFrom, type RecipeFlags } from "../recipe-flags.ts";
@@ -80,12 +81,19 @@ export function addTrain(program: Command): void {
               await joined.close(failed);
             }
           };
-          const took = (what: "body" | "head", steps: number, result: { seconds: number; run: string; skipped: string[] }) => {
+          const took = (what: "body" | "head", steps: number, result: TrainedPart) => {
             for (const reason of result.skipped.slice(0, 5)) print(`left out: ${reason}`);
             if (result.skipped.length > 5) print(`left out: ${result.skipped.length} pictures in all`);
             print(
               `${avatar.path(what)}: trained ${steps} steps in ${(result.seconds / 60).toFixed(1)} min (curve: ${result.run}/metrics.jsonl)`,
             );
+            const { best } = result;
+            if (best)
+              print(
+                `kept: the state after step ${best.step}, the best of its trials on held-out poses (${best.psnr.toFixed(1)} dB, SSIM ${best.ssim.toFixed(3)})` +
+                  // Half of the trials or more came later.
+                  (best.step <= steps / 2 ? "; no later one was better, so more minutes would hardly help" : ""),
+              );
           };
           if (part === "head") {
             const result = await together(() => trainHead(avatar, { ...options, faceParser: o.faceParser && c.path(o.faceParser) }));
