@@ -25,6 +25,7 @@ it("a proxy that the environment names is asked", async () => {
     });
     proxy.on("connect", (request, socket) => {
       asked.push(request.url);
+      socket.on("error", () => {}); // the end of who asked
       socket.end("HTTP/1.1 403 Forbidden\r\n\r\n");
       child.kill("SIGKILL"); // it would try for a while
     });
