@@ -85,6 +85,20 @@ describe("in a project of one's own", () => {
     expect(stdout.match(/^main\.ts.*error/gm) ?? stdout).toHaveLength(2);
   });
 
+  it("compiles the examples of the documentation", () => {
+    const files = ["README.md", "docs/library.md"].flatMap((page) =>
+      Array.from(readFileSync(join(root, page), "utf8").matchAll(/^```ts\n([^]*?)^```/gm), ([, code], i) => {
+        const file = `${page.replaceAll(/\W/g, "-")}-${i}.ts`;
+        writeFileSync(join(project, file), code);
+        return file;
+      }),
+    );
+    expect(files.length).toBeGreaterThan(3);
+    const options = ["--strict", "--noEmit", "--module", "nodenext", "--types", "node", "--ignoreConfig"];
+    const { status, stdout } = spawnSync(tsc, [...options, ...files], { cwd: project, encoding: "utf8" });
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "" });
+  });
+
   it("says what to type while the engine is not set up, and sets it up", () => {
     const none = anchor("create", "me", "--clip", "clip.mp4");
     expect(none).toMatchObject({ status: 1, stderr: expect.stringMatching(/addon is not built .* run "npx anchor setup"/) });

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { claim } from "./claim.ts";
 
@@ -43,6 +44,23 @@ test("a living process keeps others out; once it is dead it does not", async () 
   left({ pid: child.pid, began, host: hostname() });
   child.kill("SIGKILL");
   await once(child, "exit");
+  expect(taken()).toBe(true);
+});
+
+test("a worker thread keeps others out until it ends, however it ends", async () => {
+  const source = `
+    const { parentPort, workerData } = require("node:worker_threads");
+    import(workerData.module).then(({ claim }) => {
+      claim(workerData.lock, "oliver's body is being trained");
+      setInterval(() => {}, 1000);
+      parentPort.postMessage("claimed");
+    });`;
+  const module = new URL("./claim.ts", import.meta.url).href;
+  const worker = new Worker(source, { eval: true, workerData: { module, lock } });
+  await once(worker, "message");
+  expect(taken).toThrow("by this process");
+  await worker.terminate();
+  expect(existsSync(lock)).toBe(true);
   expect(taken()).toBe(true);
 });
 

@@ -1,7 +1,7 @@
 /** One process at a time works at a thing: two trainings of one avatar would write over each other's states. */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, statSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { AnchorError } from "./errors.ts";
 import { makeFolder, writeError } from "./files.ts";
 
@@ -22,7 +22,21 @@ function beginOf(pid: number): string | null {
   }
 }
 
-function lives({ pid, began, host }: Holder): boolean {
+/** Whether this process has the file open: a thread that was terminated has not, for Node closes what it left open. */
+function openHere(file: string): boolean {
+  const fds = "/proc/self/fd";
+  try {
+    const { dev, ino } = statSync(file, { bigint: true });
+    return readdirSync(fds).some((fd) => {
+      const s = statSync(join(fds, fd), { bigint: true, throwIfNoEntry: false });
+      return s?.dev === dev && s.ino === ino;
+    });
+  } catch {
+    return true; // another system: it cannot be told
+  }
+}
+
+function lives({ pid, began, host }: Holder, lock: string): boolean {
   // What another machine, or a container that is gone, left behind cannot be asked: a crash there must not keep the next one out.
   if (host !== hostname() || !Number.isInteger(pid) || pid <= 0) return false;
   try {
@@ -30,7 +44,8 @@ function lives({ pid, began, host }: Holder): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
   }
-  return began === null || began === beginOf(pid);
+  if (began !== null && began !== beginOf(pid)) return false;
+  return pid !== process.pid || openHere(lock);
 }
 
 function holderOf(lock: string): Holder | undefined {
@@ -42,7 +57,7 @@ function holderOf(lock: string): Holder | undefined {
 }
 
 /**
- * Claims what a lock file stands for; disposed, it is free again. A lock left by a process that died is taken over.
+ * Claims what a lock file stands for; disposed, it is free again. A lock left by a process or a worker thread that died is taken over.
  * @param lock the file, in a folder that is made where it is not there
  * @param what what is done, as "oliver's body is being trained"
  * @throws {AnchorError} `BUSY` while another process of this machine, or this one, is at it; `WRITE`
@@ -52,13 +67,19 @@ export function claim(lock: string, what: string, code = "BUSY"): Disposable {
   const holder: Holder = { pid: process.pid, began: beginOf(process.pid), host: hostname() };
   for (let tries = 0; ; tries++) {
     try {
-      writeFileSync(lock, JSON.stringify(holder), { flag: "wx" });
-      return { [Symbol.dispose]: () => rmSync(lock, { force: true }) };
+      const fd = openSync(lock, "wx");
+      writeSync(fd, JSON.stringify(holder));
+      return {
+        [Symbol.dispose]() {
+          rmSync(lock, { force: true });
+          closeSync(fd);
+        },
+      };
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw writeError(lock, cause);
     }
     const other = holderOf(lock);
-    if (other ? lives(other) : tries > 2) {
+    if (other ? lives(other, lock) : tries > 2) {
       const who = other?.pid === process.pid ? "this process" : `process ${other?.pid ?? "unknown"}`;
       throw new AnchorError(code, `${what} already, by ${who}: wait for it, or stop it and try again (its mark is ${lock})`);
     }

@@ -65,6 +65,11 @@ class Table {
     --live_;
   }
   size_t live() const { return live_; }
+  void clear() {
+    slots_.clear();
+    free_.clear();
+    live_ = 0;
+  }
   explicit Table(const char* name) : name_(name) {}
 
  private:

@@ -10,6 +10,9 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,7 +21,7 @@
 
 namespace anchor {
 
-// Never destroyed: at process exit JS may outlive static objects.
+// A table for each thread of JS. Never destroyed: at process exit JS may outlive static objects.
 Table<at::Tensor>& tensors() {
   static thread_local auto* table = new Table<at::Tensor>("tensor");
   return *table;
@@ -203,9 +206,25 @@ napi_value generatorState(napi_env env, size_t argc, napi_value* argv) {
   return number(env, tensors().add(g.get_state()));
 }
 
+// What a worker thread leaves when it ends, terminated perhaps, nobody could free any more.
+void leave(void*) {
+  tensors().clear();
+  generators().clear();
+}
+
+// The main thread's tensors go with the process, which is quicker.
+bool onMainThread() {
+#ifdef __linux__
+  return syscall(SYS_gettid) == getpid();
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 void addTensors(napi_env env, napi_value exports) {
+  if (!onMainThread()) check(env, napi_add_env_cleanup_hook(env, leave, nullptr));
   addFunction(env, exports, "free", freeTensors);
   addFunction(env, exports, "live", live);
   addFunction(env, exports, "meta", meta);
