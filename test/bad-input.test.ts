@@ -175,6 +175,24 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
       /addon does not load/,
       { ANCHOR_TORCH_ADDON: join(home, "broken.node") },
     ],
+    [
+      "ffmpeg missing, before anything is rendered",
+      () => ["animate", "./demo/presenter", "--motion", "./demo/presenter"],
+      1,
+      /^anchor: ffmpeg was not found: install ffmpeg/,
+      { PATH: "/nowhere" },
+    ],
+    [
+      "an ffmpeg that cannot write H.264",
+      () => {
+        mkdirSync(clip("poor"), { recursive: true });
+        writeFileSync(clip("poor/ffmpeg"), "#!/bin/sh\necho ' V....D mpeg4 MPEG-4'\n", { mode: 0o755 });
+        return ["animate", "./demo/presenter", "--motion", "./demo/presenter"];
+      },
+      1,
+      /^anchor: this ffmpeg cannot write H\.264/,
+      { PATH: join(home, "poor") },
+    ],
     ["an unknown option", () => ["train", "x", "--mintues", "3"], 2, /unknown option '--mintues'/],
     ["a number that is none", () => ["train", "./demo/presenter", "--minutes", "soon"], 2, /minutes: expected a number above 0/],
   ];

@@ -5,6 +5,7 @@ export {
   decodeVideo,
   extractAudio,
   probeVideo,
+  requireEncoder,
   requireSound,
   VideoWriter,
   type DecodeOptions,

@@ -79,6 +79,16 @@ export async function requireSound(path: string): Promise<void> {
     throw new MediaError("AUDIO", `${path}: no sound that ffmpeg can read: give a wav, mp3, m4a, flac or ogg file, or a video with sound`);
 }
 
+/** Before hours of work whose end is a video. @throws {MediaError} `NO_FFMPEG` when ffmpeg is missing or cannot write H.264 */
+export async function requireEncoder(): Promise<void> {
+  const { stdout } = await run("ffmpeg", ["-v", "error", "-encoders"]);
+  if (!/^ V\S* libx264 /m.test(stdout))
+    throw new MediaError(
+      "NO_FFMPEG",
+      'this ffmpeg cannot write H.264 (it was built without libx264): install one that can ("apt-get install ffmpeg" on Debian)',
+    );
+}
+
 /** @throws {MediaError} `FILE` when there is no such file, `NOT_VIDEO` when it holds no video */
 export const probeVideo = async (path: string): Promise<VideoInfo> => (await probe(path)).info;
 

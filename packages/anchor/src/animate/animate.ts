@@ -1,7 +1,7 @@
 /** `animate`: an avatar performs a motion, or ready condition frames, as a video. */
 import { copyFileSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, extname, join, resolve } from "node:path";
-import { readImage, requireSound, VideoWriter } from "@make-your-anchor/media";
+import { readImage, requireEncoder, requireSound, VideoWriter } from "@make-your-anchor/media";
 import type { Avatar } from "../avatar.ts";
 import { claim } from "../claim.ts";
 import { chooseCompute, peakGpuMiB, startPeak, type Compute, type Precision } from "../compute.ts";
@@ -125,6 +125,7 @@ async function encode(
 export async function animate(avatar: Avatar, o: AnimateOptions): Promise<AnimateResult> {
   const started = performance.now();
   checkOptions(avatar, o);
+  await requireEncoder();
   if (o.audio !== undefined) await requireSound(o.audio);
   const compute = chooseCompute(o, "rendering");
   const wanted = o.face ?? true;

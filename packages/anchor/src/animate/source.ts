@@ -1,14 +1,14 @@
 /** Where an animation's conditions come from: a motion file, another avatar, a clip, or ready pictures. */
 import { createHash } from "node:crypto";
 import { existsSync, statSync } from "node:fs";
-import { basename, extname, resolve } from "node:path";
+import { extname, resolve } from "node:path";
 import { loadMotion, resampleMotion, sliceMotion, type Motion } from "@make-your-anchor/body";
 import { readImage, type RgbImage } from "@make-your-anchor/media";
 import { Avatar } from "../avatar.ts";
 import { ConditionRenderer } from "../conditions.ts";
 import { viewOf, type View } from "../draft/view.ts";
 import { AnchorError } from "../errors.ts";
-import { pictureFiles } from "../files.ts";
+import { fileStamp, pictureFiles } from "../files.ts";
 import { motionHeads, pictureHeads, scrfdAsDetector, type HeadSource } from "../head/source.ts";
 import { retarget } from "../retarget.ts";
 import { drivingMotion } from "./driving-clip.ts";
@@ -43,7 +43,6 @@ export async function openSource(avatar: Avatar, folder: string, o: AnimateOptio
   if (o.conditions !== undefined) {
     const files = pictureFiles(o.conditions);
     if (files.length === 0) throw new AnchorError("NO_CONDITIONS", `${o.conditions}: no pictures there (.png, .jpg, .webp)`);
-    const marks = files.map((f) => `${basename(f)}:${statSync(f).size}`).join();
     return {
       frames: files.length,
       fps: o.fps ?? avatar.info.fps,
@@ -55,7 +54,7 @@ export async function openSource(avatar: Avatar, folder: string, o: AnimateOptio
           bodyFrame,
           o.faceDetector === undefined ? undefined : await scrfdAsDetector(o.faceDetector),
         ),
-      identity: `conditions ${resolve(o.conditions)} ${marks}`,
+      identity: `conditions ${files.map((f) => fileStamp(resolve(f))).join()}`,
       notes: [],
       dispose: () => {},
     };

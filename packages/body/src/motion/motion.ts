@@ -83,7 +83,7 @@ export function sliceMotion(m: Motion, from: number, to: number): Motion {
   };
 }
 
-/** @throws {BodyError} `MOTION` when sizes disagree, a value is not finite, or an angle is beyond any joint */
+/** @throws {BodyError} `MOTION` when sizes disagree or a value is not finite */
 export function checkMotion(m: Motion, name: string): Motion {
   const fail = (why: string): never => {
     throw new BodyError("MOTION", `${name}: ${why}`);
