@@ -3,7 +3,7 @@
  *   npm run pack [-- FOLDER]     writes FOLDER/make-your-anchor-NAME-VERSION.tgz (default dist/)
  */
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,6 @@ interface Manifest {
   version: string;
   description: string;
   exports?: Record<string, string>;
-  engines: Record<string, string>;
   [key: string]: unknown;
 }
 
@@ -61,6 +60,8 @@ and builds it once; \`npx anchor doctor\` says what is there. Apache-2.0.
 
 const out = resolve(process.env.ANCHOR_CALLER_DIR ?? process.cwd(), process.argv[2] ?? join(root, "dist"));
 mkdirSync(out, { recursive: true });
+// Another version's beside them would not install together.
+for (const file of readdirSync(out)) if (/^make-your-anchor-[a-z]+-\d.*\.tgz$/.test(file)) rmSync(join(out, file));
 const stage = mkdtempSync(join(tmpdir(), "pack-"));
 try {
   const build = join(stage, "build");

@@ -208,6 +208,16 @@ describe("bad input: one clear sentence, exit code 1 or 2, nothing lost", () => 
     });
   }
 
+  it("doctor says which ffmpeg will not do", () => {
+    mkdirSync(clip("old"), { recursive: true });
+    for (const tool of ["ffmpeg", "ffprobe"])
+      writeFileSync(clip(`old/${tool}`), `#!/bin/sh\necho '${tool} version 5 V....D mpeg4 MPEG-4'\n`, { mode: 0o755 });
+    const { code, out } = anchor(["doctor"], { PATH: join(home, "old") });
+    expect(code).toBe(1);
+    expect(out).toMatch(/MISSING ffmpeg: this ffmpeg cannot write H\.264.*\n +run ".*setup"/);
+    expect(out).toMatch(/ok +ffprobe: 5/);
+  });
+
   it("pictures that cannot be used are left out and counted where that is asked for", () => {
     const name = avatarWith("skipping", (f) => {
       writeFileSync(join(f, "clip", "frames", "000003.png"), "nothing");

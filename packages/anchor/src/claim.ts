@@ -68,7 +68,13 @@ export function claim(lock: string, what: string, code = "BUSY"): Disposable {
   for (let tries = 0; ; tries++) {
     try {
       const fd = openSync(lock, "wx");
-      writeSync(fd, JSON.stringify(holder));
+      try {
+        writeSync(fd, JSON.stringify(holder));
+      } catch (cause) {
+        closeSync(fd);
+        rmSync(lock, { force: true });
+        throw cause;
+      }
       return {
         [Symbol.dispose]() {
           rmSync(lock, { force: true });

@@ -1,7 +1,7 @@
 /** Where the arithmetic runs, and in which precision. */
 import { cudaDevices, cudaMemory, resetPeakMemory, type DType } from "@make-your-anchor/torch";
+import { setupCommand } from "@make-your-anchor/torch/setup-command";
 import { AnchorError } from "./errors.ts";
-import { setupCommand } from "./setup.ts";
 
 export type Precision = "float32" | "float16" | "bfloat16";
 const precisions = ["float32", "float16", "bfloat16"] as const satisfies readonly Precision[];

@@ -1,9 +1,10 @@
 /** `doctor`: what is here, what is missing, and how to get it. */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { requireEncoder } from "@make-your-anchor/media";
+import { setupCommand } from "@make-your-anchor/torch/setup-command";
 import { hubOf } from "./hub/cache.ts";
 import { catalogue, publishedStatus } from "./hub/catalogue.ts";
-import { setupCommand } from "./setup.ts";
 import { toolVersion } from "./version.ts";
 
 export interface Check {
@@ -35,10 +36,11 @@ export async function diagnose(): Promise<Diagnosis> {
   });
   for (const tool of ["ffmpeg", "ffprobe"]) {
     const run = spawnSync(tool, ["-version"], { encoding: "utf8" });
+    const lack = run.status !== 0 ? "not found" : tool === "ffmpeg" ? await requireEncoder().catch((e: Error) => e.message) : undefined;
     checks.push({
       what: tool,
-      ok: run.status === 0,
-      detail: run.status === 0 ? (run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "") : "not found",
+      ok: lack === undefined,
+      detail: lack ?? run.stdout.split("\n")[0].match(/version (\S+)/)?.[1] ?? "",
       wayOut: `run "${setupCommand}", or "apt-get install ffmpeg"`,
     });
   }

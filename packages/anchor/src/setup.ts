@@ -3,9 +3,6 @@ import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { AnchorError } from "./errors.ts";
 
-/** What sets the engine up: in this folder, or where the packages made of it were installed. */
-export const setupCommand = import.meta.url.endsWith(".ts") ? "npm run setup" : "npx anchor setup";
-
 /**
  * Installs what the engine needs (on Debian and Ubuntu, with root or sudo: libtorch, ffmpeg, a compiler) and builds its addon; seconds when
  * nothing is to do. It says on stderr what it installs. `LIBTORCH`, `LIBTORCH_USE_PYTORCH=1` and `LIBTORCH_DOWNLOAD` choose another libtorch.

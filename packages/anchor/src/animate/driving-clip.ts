@@ -2,12 +2,12 @@
 import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { loadMotion, saveMotion, type Motion } from "@make-your-anchor/body";
-import { toolVersion } from "../version.ts";
 import { bodyModel } from "../body-models.ts";
 import { fileStamp, readJson, writeJson } from "../files.ts";
 import { fitClip } from "../fit-clip.ts";
 import { observeClip } from "../observe.ts";
 import type { WorkOptions } from "../progress.ts";
+import { toolVersion } from "../version.ts";
 
 interface Kept {
   of: string;
