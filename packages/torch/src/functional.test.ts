@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import {
   AdamW,
@@ -123,6 +124,68 @@ describe("attention", () => {
         mine.forEach((d, i) => expect(worst(d!, theirs[i]!), `input ${i}`).toBeLessThan(1e-4));
       }));
   }
+  it.each([1, 4, 16, 20, 40, 64, 80, 160, 512])("of heads %i wide: forward and backward", (depth) =>
+    scope(() => {
+      using g = new Generator(6);
+      const leaves = [45, 301, 301].map((length) => g.randn([1, length, 2 * depth]).requiresGrad_());
+      const split = (t: Tensor) =>
+        t
+          .reshape([1, t.size(1), 2, depth])
+          .transpose(1, 2)
+          .to("float64");
+      const [q, k, v] = leaves.map(split);
+      const scores = q.mul(depth ** -0.5).matmul(k.transpose(2, 3));
+      const exact = scores
+        .softmax(-1)
+        .matmul(v)
+        .transpose(1, 2)
+        .reshape([1, 45, 2 * depth]);
+      const mine = attention(leaves[0], leaves[1], leaves[2], 2);
+      expect(worst(mine.to("float64"), exact)).toBeLessThan(2e-6);
+      const weight = g.randn(mine.shape);
+      const [a, b] = [mine.mul(weight), exact.mul(weight.to("float64"))].map((y) => grad(y.sum(), leaves));
+      a.forEach((d, i) => expect(worst(d!, b[i]!) / b[i]!.abs().max().item(), `input ${i}`).toBeLessThan(1e-5));
+    }),
+  );
+  it("of scores far apart, and of none that is a number", () =>
+    scope(() => {
+      const column = (...x: number[]) => tensor([x.map((y) => [y])]);
+      // One key outweighs all others; then all the same; then a query, a key and a value that are not numbers.
+      expect(attention(column(1), column(-1e30, 500, 1e4), column(1, 2, 3), 1).floats()).toEqual(Float32Array.of(3));
+      expect(attention(column(-1), column(300, 300), column(1, 2), 1).floats()).toEqual(Float32Array.of(1.5));
+      expect(attention(column(Number.NaN, 0), column(1, 2), column(1, 2), 1).floats()).toEqual(Float32Array.of(Number.NaN, 1.5));
+      expect(attention(column(1), column(1, Number.NaN), column(1, 2), 1).floats()).toEqual(Float32Array.of(Number.NaN));
+      expect(attention(column(1), column(1, 2), column(1, Number.NaN), 1).floats()).toEqual(Float32Array.of(Number.NaN));
+    }));
+  it("of half precision is that of float32, rounded", () =>
+    scope(() => {
+      using g = new Generator(7);
+      const [q, k, v] = [5, 9, 9].map((length) => g.randn([2, length, 8]).to("bfloat16"));
+      const y = attention(q, k, v, 2);
+      expect(y.dtype).toBe("bfloat16");
+      const exact = attention(q.to("float32"), k.to("float32"), v.to("float32"), 2);
+      expect(y.floats()).toEqual(exact.to("bfloat16").floats());
+    }));
+  it.each(["avx2", "default"])("on a lesser processor (%s) gives the same within rounding", (capability) =>
+    scope(() => {
+      const source = `
+        import { attention, Generator, grad, noGrad } from ${JSON.stringify(new URL("./index.ts", import.meta.url).href)};
+        const g = new Generator(8);
+        const leaves = [90, 300, 300].map((n) => g.randn([1, n, 72]).requiresGrad_());
+        const y = attention(...leaves, 3);
+        process.stdout.write(JSON.stringify([y, ...grad(y.square().sum(), leaves)].map((t) => Array.from(t.floats()))));`;
+      const [best, lesser] = [undefined, capability].map((asked) => {
+        const env = { ...process.env, ATEN_CPU_CAPABILITY: asked };
+        return JSON.parse(
+          execFileSync(process.execPath, ["--input-type=module", "-e", source], { env, encoding: "utf8", maxBuffer: 1 << 26 }),
+        ) as number[][];
+      });
+      best.forEach((numbers, i) => {
+        const top = Math.max(...numbers.map(Math.abs));
+        expect(Math.max(...numbers.map((x, j) => Math.abs(x - lesser[i][j]))), `result ${i}`).toBeLessThan(1e-5 * top);
+      });
+    }),
+  );
   it("names a channel count that heads do not divide", () => {
     using q = tensor([[[1, 2, 3]]]);
     expect(() => attention(q, q, q, 2)).toThrow(ShapeError);
@@ -208,6 +271,16 @@ describe("modules", () => {
       b.dispose();
     }));
 
+  it("a convolution of more weights than pixels, computed in parts, is the whole one's", () =>
+    scope(() => {
+      using g = new Generator(9);
+      const conv = new Conv2d(1024, 900, 3, { padding: 1, stride: 2 }).initialize(g).requiresGrad_();
+      const x = g.randn([1, 1024, 4, 4]);
+      const parts = noGrad(() => conv.forward(x));
+      expect(parts.shape).toEqual([1, 900, 2, 2]);
+      expect(worst(parts, conv.forward(x).detach())).toBeLessThan(1e-5);
+      conv.dispose();
+    }));
   it("embedding and layer norm", () =>
     scope(() => {
       using g = new Generator(4);

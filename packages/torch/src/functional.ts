@@ -12,7 +12,21 @@ export const stack = (tensors: readonly Tensor[], axis = 0): Tensor => ops.stack
 export const where = (condition: Tensor, a: Tensor, b: Tensor): Tensor => ops.where_self(condition, a, b);
 /** Rows of a table `[N, D]` by int64 indices of any shape. */
 export const embedding = (table: Tensor, indices: Tensor): Tensor => ops.embedding(table, indices);
-export const linear = (x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor => ops.linear(x, weight, bias);
+/**
+ * `x` `[..., ins]`, `weight` `[outs, ins]` → `[..., outs]`. Large ones on an x86 processor as convolutions of one pixel, over the same memory:
+ * oneDNN, which computes those, knows its widest vectors; the BLAS of a libtorch often does not (docs/design/speed.md).
+ */
+export function linear(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+  const [outs, ins] = weight.shape;
+  const rows = x.numel / ins;
+  const asConvolution = process.arch === "x64" && x.dtype === "float32" && x.device === "cpu" && rows >= 32 && rows * ins * outs >= 8e6;
+  if (!asConvolution || x.size(-1) !== ins) return ops.linear(x, weight, bias);
+  return scope(() => {
+    const pixels = x.reshape([1, rows, 1, ins]).permute([0, 3, 1, 2]);
+    const y = ops.conv2d(pixels, weight.reshape([outs, ins, 1, 1]), bias);
+    return y.permute([0, 2, 3, 1]).reshape([...x.shape.slice(0, -1), outs]);
+  });
+}
 export const mseLoss = (a: Tensor, b: Tensor): Tensor => ops.mse_loss(a, b);
 export const l1Loss = (a: Tensor, b: Tensor): Tensor => ops.l1_loss(a, b);
 export const avgPool2d = (x: Tensor, size: number): Tensor => ops.avg_pool2d(x, [size, size]);
@@ -60,30 +74,32 @@ export function groupNormOverFrames(x: Tensor, frames: number, groups: number, w
   return addTo(x.reshape([n / frames, frames, c, h * w]).mul(scale), shift).reshape([n, c, h, w]);
 }
 
-/** The addon's own, in cache-sized blocks both ways: there only where libtorch has no fused attention (native/attention.cpp). */
-const blockAttention = new Operator("anchor::attention", "");
+/** The addon's own for the CPU: scores stay in the cache, both ways (native/attention.cpp). */
+const flashAttention = new Operator("anchor::attention", "");
 
-/** Most bytes of attention scores held at once where neither libtorch nor the addon can do better. */
+/** Most bytes of attention scores held at once where neither the addon nor libtorch can do better. */
 const scoreBytes = 16 << 20;
 
 /**
  * Scaled dot-product attention over `heads` heads. `q` `[B, N, C]`, `k`, `v` `[B, M, C]` → `[B, N, C]`; `causal` lets token i
- * see tokens 0 … i only. libtorch's fused kernel where it has one (2.0 and newer); else queries in chunks, so that the whole
- * score matrix `[B·heads, N, M]` never exists.
+ * see tokens 0 … i only. The addon's kernel on the CPU, in float32 whatever comes; on a GPU libtorch's fused one where it has it (2.0
+ * and newer); else queries in chunks. The whole score matrix `[B·heads, N, M]` never exists.
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, causal = false): Tensor {
   const [b, n, c] = q.shape;
   const m = k.size(1);
   const d = c / heads;
   if (!Number.isInteger(d)) throw new ShapeError(`attention with ${heads} heads: channels`, ["a multiple of heads"], [c]);
+  if (q.device === "cpu" && q.dtype !== "float64") {
+    if (q.dtype !== "float32") return attention(q.to("float32"), k.to("float32"), v.to("float32"), heads, causal).to(q.dtype);
+    return wrap(native.call(flashAttention.index, false, h(q, "attention(q)"), h(k, "attention(k)"), h(v, "attention(v)"), heads, causal));
+  }
   const split = (t: Tensor, length: number) => t.reshape([b, length, heads, d]).transpose(1, 2); // [B, h, L, d]
   if (op.scaled_dot_product_attention.exists) {
     const y = ops.scaled_dot_product_attention(split(q, n), split(k, m), split(v, m), null, 0, causal);
     return y.transpose(1, 2).reshape([b, n, c]);
   }
   const flat = (t: Tensor, length: number) => split(t, length).reshape([b * heads, length, d]);
-  if (blockAttention.exists && q.device === "cpu" && (q.dtype === "float32" || q.dtype === "float64"))
-    return wrap(native.call(blockAttention.index, false, h(q, "attention(q)"), h(k, "attention(k)"), h(v, "attention(v)"), heads, causal));
   // The scale goes into the queries: a scaled bmm. (1.13's baddbmm with beta 0 lets NaN of uninitialised memory through.)
   const queries = flat(q.mul(d ** -0.5), n);
   const keys = flat(k, m).transpose(1, 2);

@@ -1,5 +1,5 @@
 /** Time and condition embeddings. */
-import { arange, cat, Conv2d, Linear, Module, ModuleList, scope, siluOf, type Tensor } from "@make-your-anchor/torch";
+import { arange, cat, Conv2d, gradEnabled, Linear, Module, ModuleList, scope, siluOf, type Tensor } from "@make-your-anchor/torch";
 
 /**
  * Sinusoidal features of timesteps `[B]` → `[B, size]` float32 (DDPM, arXiv:2006.11239). Cosines come first with
@@ -30,6 +30,9 @@ export class TimestepEmbedding extends Module {
   }
 }
 
+/** Numbers of the condition embedding's widest map alive at once: 8 MB of float32. */
+const mapNumbers = 2 << 20;
+
 /** Condition pictures to feature maps of the latents' size: one convolution pair a halving. The last one starts from zeros. */
 export class ControlNetConditioningEmbedding extends Module {
   private readonly convIn: Conv2d;
@@ -46,8 +49,17 @@ export class ControlNetConditioningEmbedding extends Module {
     this.blocks = this.child("blocks", new ModuleList(blocks));
     this.convOut = this.child("conv_out", new Conv2d(widths[widths.length - 1], outChannels, 3, { padding: 1, zero: true }));
   }
-  /** `[B, 3, H, W]`, values 0..1 → `[B, outChannels, H/2ⁿ, W/2ⁿ]`. */
+  /** `[B, 3, H, W]`, values 0..1 → `[B, outChannels, H/2ⁿ, W/2ⁿ]`. Without gradients a few pictures at a time on the CPU: nowhere are a window's maps as large. */
   forward(x: Tensor): Tensor {
+    const [b, , height, width] = x.shape;
+    const pictures = Math.max(1, Math.floor(mapNumbers / (this.convIn.weight.value.size(0) * height * width)));
+    if (b <= pictures || gradEnabled() || x.device !== "cpu") return this.embed(x);
+    return cat(
+      x.split(pictures).map((part) => scope(() => this.embed(part))),
+      0,
+    );
+  }
+  private embed(x: Tensor): Tensor {
     let y = scope(() => siluOf(this.convIn.forward(x)));
     for (const conv of this.blocks) y = scope(() => siluOf(conv.forward(y)));
     return this.convOut.forward(y);

@@ -1,5 +1,6 @@
 /** Layers under the parameter names torch gives them: `weight` and `bias`. */
-import { batchNorm, conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
+import { batchNorm, cat, conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
+import { gradEnabled } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import { constant, Module, normal, uniformFanIn, type Parameter } from "./module.ts";
 
@@ -27,8 +28,29 @@ export class Conv2d extends Module {
   }
   /** `[B, C, H, W]` → `[B, outChannels, H', W']`. */
   forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight.adapted(), this.bias ? this.bias.value : null, this.stride, this.padding);
+    const weight = this.weight.adapted();
+    const bias = this.bias ? this.bias.value : null;
+    const outs = outsAtOnce(x, weight);
+    if (outs >= weight.size(0)) return conv2d(x, weight, bias, this.stride, this.padding);
+    const parts: Tensor[] = [];
+    for (let from = 0; from < weight.size(0); from += outs) {
+      const to = Math.min(from + outs, weight.size(0));
+      parts.push(conv2d(x, weight.slice(0, from, to), bias ? bias.slice(0, from, to) : null, this.stride, this.padding));
+    }
+    return cat(parts, 1);
   }
+}
+
+/**
+ * Output channels of a convolution to compute at once. The processor's convolutions bring the weights into an order of their own first.
+ * Where there are more weights than pixels to use them on, a copy of all of them (118 MB in the largest layer of Stable Diffusion) goes
+ * through the memory and not the cache: parts of 6 MB are up to a fifth faster, and take that much less.
+ */
+function outsAtOnce(x: Tensor, weight: Tensor): number {
+  const [outs, ins, kh, kw] = weight.shape;
+  const [b, , height, width] = x.shape;
+  if (outs * ins * kh * kw < 8e6 || b * height * width > 512 || x.device !== "cpu" || gradEnabled()) return outs;
+  return Math.max(16, Math.floor(1.5e6 / (16 * ins * kh * kw)) * 16);
 }
 
 export class Linear extends Module {
