@@ -12,7 +12,8 @@ export function rotations(g: GoldenCase): void {
     g.check("generic.quaternion", R.axisAngleToQuaternion(r));
     g.check("generic.rot6d", R.matrixToRotation6d(m));
     g.check("generic.axis_angle_back", R.matrixToAxisAngle(m));
-    g.check("generic.quaternion_from_matrix", R.matrixToQuaternion(m));
+    // Of the reference's own matrix: roots near zero magnify the last digit, in which one libtorch's sine differs from another's.
+    g.check("generic.quaternion_from_matrix", R.matrixToQuaternion(g.output("generic.matrix")));
     g.check("generic.matrix_from_quaternion", R.quaternionToMatrix(R.axisAngleToQuaternion(r)));
     g.check("rot6d_raw.matrix", R.rotation6dToMatrix(g.input("rot6d_raw")));
     g.check("rot6d_raw.axis_angle", R.matrixToAxisAngle(R.rotation6dToMatrix(g.input("rot6d_raw"))));

@@ -67,7 +67,12 @@ describe("clips as phones and cameras write them", () => {
   it("turns upright what was filmed on its side", async () => {
     const left = "color=black:s=64x32:r=10:d=0.5,drawbox=x=0:y=0:w=16:h=32:color=white:t=fill";
     ffmpeg("-f", "lavfi", "-i", left, "-c:v", "libx264", at("lying.mp4"));
-    ffmpeg("-i", at("lying.mp4"), "-c", "copy", "-metadata:s:v", "rotate=90", at("turned.mp4"));
+    // The second is how ffmpeg before 6 was told.
+    try {
+      ffmpeg("-display_rotation:v:0", "90", "-i", at("lying.mp4"), "-c", "copy", at("turned.mp4"));
+    } catch {
+      ffmpeg("-i", at("lying.mp4"), "-c", "copy", "-metadata:s:v", "rotate=90", at("turned.mp4"));
+    }
     expect(await probeVideo(at("turned.mp4"))).toMatchObject({ width: 32, height: 64 });
     const [frame] = await frames(at("turned.mp4"));
     expect([frame.width, frame.height]).toEqual([32, 64]);

@@ -270,7 +270,9 @@ export class VideoWriter {
     args.push(
       "-vf",
       // 4:2:0 wants even sides: pad by one pixel where needed. Players guess the colours of a file that does not say.
-      "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int",
+      "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int," +
+        "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv",
+      // ffmpeg before 6 goes by these, a newer one by what the frames say of themselves.
       ...["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"],
       "-c:v",
       "libx264",

@@ -45,6 +45,11 @@ template <class G>
 void shutDown(G& group) {
   if constexpr (requires { group.shutdown(); }) group.shutdown();
 }
+// Where processes meet: newer libtorch uses libuv unless it is told not to, and Debian's is built without it.
+template <class Options>
+void withoutLibuv(Options& o) {
+  if constexpr (requires { o.useLibUV; }) o.useLibUV = false;
+}
 std::vector<at::Tensor> tensorsIn(napi_env env, napi_value list) {
   uint32_t n = 0;
   check(env, napi_get_array_length(env, list, &n));
@@ -113,6 +118,7 @@ napi_value openGroup(napi_env env, size_t argc, napi_value* argv) {
     o.isServer = rank == 0;
     o.numWorkers = static_cast<size_t>(size);
     o.timeout = arrival;
+    withoutLibuv(o);
     auto store = c10::make_intrusive<c10d::TCPStore>(host, o);
     static int64_t next = 1;
     groups()[next] = make(store);
