@@ -70,18 +70,16 @@ INLINE Floats<L> exponential(Floats<L> x) {
   return y * power;
 }
 
-// A row of scores, in place, to exp(score - minus); returns their sum. `columns` is a multiple of L.
+// A row of scores, in place, to exp(score - minus); returns their sum, one share a lane. `columns` is a multiple of L.
 template <int L>
-INLINE float exponentiate(float* row, int64_t columns, float minus) {
+INLINE Floats<L> exponentiate(float* row, int64_t columns, float minus) {
   Floats<L> lanes{};
   for (int64_t c = 0; c < columns; c += L) {
     const Floats<L> y = exponential<L>(load<L>(row + c) - minus);
     store<L>(row + c, y);
     lanes += y;
   }
-  float sum = 0;
-  for (int i = 0; i < L; ++i) sum += lanes[i];
-  return sum;
+  return lanes;
 }
 template <int L>
 INLINE float highest(const float* row, int64_t columns, float top) {
@@ -90,8 +88,12 @@ INLINE float highest(const float* row, int64_t columns, float top) {
     const Floats<L> x = load<L>(row + c);
     lanes = x > lanes ? x : lanes;
   }
-  for (int i = 0; i < L; ++i) top = lanes[i] > top ? lanes[i] : top;
-  return top;
+  // By halves: one after the other would take as long as the row.
+  alignas(64) float of[L];
+  store<L>(of, lanes);
+  for (int half = L / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) of[i] = of[i] > of[i + half] ? of[i] : of[i + half];
+  return of[0];
 }
 
 // R rows [R, depth] times one packed tile [depth, kTile] → [R, kTile], rows of it kColumns apart.
@@ -174,11 +176,11 @@ INLINE void forward(const FlashForward& f) {
   const int64_t width = roundUp(f.depth, kWidth);
   alignas(64) float scores[kRows * kColumns];
   constexpr int64_t kBlock = 128;  // rows that see a block of keys before the next one comes
-  float top[kBlock], sum[kBlock], fade[kBlock];
+  alignas(64) float top[kBlock], fade[kBlock], sums[kBlock * L];
   float* y = new float[kBlock * width];
   for (int64_t from = 0; from < f.rows; from += kBlock) {
     const int64_t rows = std::min(kBlock, f.rows - from);
-    std::fill(top, top + rows, kNever), std::fill(sum, sum + rows, 0.f), std::fill(y, y + rows * width, 0.f);
+    std::fill(top, top + rows, kNever), std::fill(sums, sums + rows * L, 0.f), std::fill(y, y + rows * width, 0.f);
     const bool causal = f.causalFrom >= 0;
     const int64_t end = causal ? std::min(f.columns, f.causalFrom + from + rows) : f.columns;
     for (int64_t at = 0; at < end; at += kColumns) {
@@ -192,15 +194,17 @@ INLINE void forward(const FlashForward& f) {
           const float before = top[r + i];
           top[r + i] = highest<L>(row, padded, before);
           fade[r + i] = std::exp(before - top[r + i]);
-          sum[r + i] = sum[r + i] * fade[r + i] + exponentiate<L>(row, padded, top[r + i]);
+          float* sum = sums + (r + i) * L;
+          store<L>(sum, load<L>(sum) * fade[r + i] + exponentiate<L>(row, padded, top[r + i]));
         }
         mix<L>(scores, kColumns, 1, count, columns, f.values + at * width, width, fade + r, y + r * width);
       }
     }
     for (int64_t r = 0; r < rows; ++r) {
-      float* to = f.out + (from + r) * f.stride;
-      for (int64_t k = 0; k < f.depth; ++k) to[k] = y[r * width + k] / sum[r];
-      f.logSums[from + r] = top[r] + std::log(sum[r]);
+      float *to = f.out + (from + r) * f.stride, sum = 0;
+      for (int i = 0; i < L; ++i) sum += sums[r * L + i];
+      for (int64_t k = 0; k < f.depth; ++k) to[k] = y[r * width + k] / sum;
+      f.logSums[from + r] = top[r] + std::log(sum);
     }
   }
   delete[] y;
