@@ -33,7 +33,7 @@ describe("demo", () => {
   });
   it("learns the head too where that is not left out, and paints the face with it", () => {
     cpSync(demo, join(home, "faced"), { recursive: true });
-    const { code, out, err } = anchor(["demo", "--out", "faced", "--steps", "4", "--seconds", "0.8", "--json"]);
+    const { code, out, err } = anchor(["demo", "--out", join(home, "faced"), "--steps", "4", "--seconds", "0.8", "--json"]);
     expect(code, err).toBe(0);
     expect(err).not.toMatch(/training the body/);
     expect(err).toMatch(/training the head model: \d+\/4/);

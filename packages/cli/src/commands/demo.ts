@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { resolve } from "node:path";
 import type { Command } from "commander";
 import { print, printJson } from "../terminal.ts";
 import { run } from "../run.ts";
@@ -17,7 +17,7 @@ export function addDemo(program: Command): void {
     .action((o: { out: string; minutes?: number; steps?: number; face: boolean; seconds?: number; clipSeconds?: number; json?: boolean }) =>
       run(o, async (c) => {
         const { runDemo } = await import("@make-your-anchor/anchor/demo");
-        const result = await runDemo(join(c.home, o.out), {
+        const result = await runDemo(resolve(c.home, o.out), {
           minutes: o.minutes,
           steps: o.steps,
           face: o.face,
