@@ -34,7 +34,7 @@ struct Heads {
   int64_t count() const { return batch * heads; }
   int64_t stride() const { return heads * depth; }
   // The first number of a head in a tensor [B, length, C].
-  const float* head(const Tensor& t, int64_t i) const { return t.data_ptr<float>() + i / heads * t.size(1) * stride() + i % heads * depth; }
+  float* head(const Tensor& t, int64_t i) const { return t.data_ptr<float>() + i / heads * t.size(1) * stride() + i % heads * depth; }
   // Room for every head's packed columns or rows of `length`.
   Tensor columnsOf(int64_t length) const { return at::empty({count(), roundUp(length, kTile) * depth}, q.options()); }
   Tensor rowsOf(int64_t length) const { return at::empty({count(), length, width}, q.options()); }
@@ -55,14 +55,13 @@ std::tuple<Tensor, Tensor> forward(const Heads& a) {
       packRows(a.head(a.v, i), a.stride(), a.m, a.depth, a.of(values, i));
     }
   });
-  constexpr int64_t kBlock = 256;  // rows of a task
-  const int64_t blocks = (a.n + kBlock - 1) / kBlock;
+  const int64_t blocks = (a.n + kFlashRows - 1) / kFlashRows;
   at::parallel_for(0, a.count() * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task / blocks, from = task % blocks * kBlock, at = from * a.stride();
-      FlashForward f{.rows = std::min(kBlock, a.n - from), .columns = a.m, .depth = a.depth};
+      const int64_t i = task / blocks, from = task % blocks * kFlashRows, at = from * a.stride();
+      FlashForward f{.rows = std::min(kFlashRows, a.n - from), .columns = a.m, .depth = a.depth};
       f.queries = a.head(a.q, i) + at, f.keys = a.of(keys, i), f.values = a.of(values, i);
-      f.out = const_cast<float*>(a.head(out, i)) + at, f.logSums = a.of(logSums, i) + from;
+      f.out = a.head(out, i) + at, f.logSums = a.of(logSums, i) + from;
       f.stride = a.stride(), f.causalFrom = a.causal ? from : -1;
       f.run();
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <vector>
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -174,40 +175,34 @@ INLINE void hide(float* scores, int64_t rows, int64_t columns, int64_t padded, b
 template <int L>
 INLINE void forward(const FlashForward& f) {
   const int64_t width = roundUp(f.depth, kWidth);
-  alignas(64) float scores[kRows * kColumns];
-  constexpr int64_t kBlock = 128;  // rows that see a block of keys before the next one comes
-  alignas(64) float top[kBlock], fade[kBlock], sums[kBlock * L];
-  float* y = new float[kBlock * width];
-  for (int64_t from = 0; from < f.rows; from += kBlock) {
-    const int64_t rows = std::min(kBlock, f.rows - from);
-    std::fill(top, top + rows, kNever), std::fill(sums, sums + rows * L, 0.f), std::fill(y, y + rows * width, 0.f);
-    const bool causal = f.causalFrom >= 0;
-    const int64_t end = causal ? std::min(f.columns, f.causalFrom + from + rows) : f.columns;
-    for (int64_t at = 0; at < end; at += kColumns) {
-      const int64_t columns = std::min(kColumns, end - at), padded = roundUp(columns, kTile);
-      for (int64_t r = 0; r < rows; r += kRows) {
-        const int64_t count = std::min(kRows, rows - r);
-        products<L>(f.queries + (from + r) * f.stride, f.stride, count, f.keys, f.depth, at, columns, scores);
-        hide(scores, count, columns, padded, causal, f.causalFrom + from + r - at);
-        for (int64_t i = 0; i < count; ++i) {
-          float* row = scores + i * kColumns;
-          const float before = top[r + i];
-          top[r + i] = highest<L>(row, padded, before);
-          fade[r + i] = std::exp(before - top[r + i]);
-          float* sum = sums + (r + i) * L;
-          store<L>(sum, load<L>(sum) * fade[r + i] + exponentiate<L>(row, padded, top[r + i]));
-        }
-        mix<L>(scores, kColumns, 1, count, columns, f.values + at * width, width, fade + r, y + r * width);
+  alignas(64) float scores[kRows * kColumns], sums[kFlashRows * L]{}, top[kFlashRows], fade[kFlashRows];
+  std::vector<float> mixed(f.rows * width);
+  float* y = mixed.data();
+  std::fill(top, top + f.rows, kNever);
+  const bool causal = f.causalFrom >= 0;
+  const int64_t end = causal ? std::min(f.columns, f.causalFrom + f.rows) : f.columns;
+  for (int64_t at = 0; at < end; at += kColumns) {
+    const int64_t columns = std::min(kColumns, end - at), padded = roundUp(columns, kTile);
+    for (int64_t r = 0; r < f.rows; r += kRows) {
+      const int64_t count = std::min(kRows, f.rows - r);
+      products<L>(f.queries + r * f.stride, f.stride, count, f.keys, f.depth, at, columns, scores);
+      hide(scores, count, columns, padded, causal, f.causalFrom + r - at);
+      for (int64_t i = 0; i < count; ++i) {
+        float *row = scores + i * kColumns, *sum = sums + (r + i) * L;
+        const float before = top[r + i];
+        top[r + i] = highest<L>(row, padded, before);
+        fade[r + i] = std::exp(before - top[r + i]);
+        store<L>(sum, load<L>(sum) * fade[r + i] + exponentiate<L>(row, padded, top[r + i]));
       }
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      float *to = f.out + (from + r) * f.stride, sum = 0;
-      for (int i = 0; i < L; ++i) sum += sums[r * L + i];
-      for (int64_t k = 0; k < f.depth; ++k) to[k] = y[r * width + k] / sum;
-      f.logSums[from + r] = top[r] + std::log(sum);
+      mix<L>(scores, kColumns, 1, count, columns, f.values + at * width, width, fade + r, y + r * width);
     }
   }
-  delete[] y;
+  for (int64_t r = 0; r < f.rows; ++r) {
+    float *to = f.out + r * f.stride, sum = 0;
+    for (int i = 0; i < L; ++i) sum += sums[r * L + i];
+    for (int64_t k = 0; k < f.depth; ++k) to[k] = y[r * width + k] / sum;
+    f.logSums[r] = top[r] + std::log(sum);
+  }
 }
 
 template <int L>

@@ -16,7 +16,10 @@ constexpr int64_t roundUp(int64_t n, int64_t step) { return (n + step - 1) / ste
 void packColumns(const float* from, int64_t stride, int64_t length, int64_t depth, float scale, float* to);
 void packRows(const float* from, int64_t stride, int64_t length, int64_t depth, float* to);
 
-// One head: queries against all keys, which were scaled as they were packed.
+// Rows that see a block of keys before the next one comes: the most that FlashForward takes.
+constexpr int64_t kFlashRows = 128;
+
+// Some queries of one head against all keys, which were scaled as they were packed.
 struct FlashForward {
   int64_t rows, columns, depth;
   const float *queries, *keys, *values;  // rows `stride` apart; columns packed; rows packed

@@ -85,11 +85,12 @@ describe("attention", () => {
         setThreads(asked);
       }
     }));
-  it("in many query chunks gives the same, forward and backward", () =>
+  // In float32 the addon's own, in float64 libtorch's or chunks.
+  it.each(["float32", "float64"] as const)("of many blocks of queries gives the same, forward and backward: %s", (dtype) =>
     scope(() => {
       using g = new Generator(2);
-      // 2400² scores of 2 heads are 46 MB: several chunks of 16.
-      const [q, k, v] = [g.randn([1, 2400, 8]), g.randn([1, 2400, 8]), g.randn([1, 2400, 8])];
+      // 2400² scores of 2 heads are 46 MB, in float64 twice that: several chunks.
+      const [q, k, v] = [g.randn([1, 2400, 8]), g.randn([1, 2400, 8]), g.randn([1, 2400, 8])].map((t) => t.to(dtype));
       q.requiresGrad_();
       const whole = (x: Tensor) => {
         const split = (t: Tensor) => t.reshape([1, 2400, 2, 4]).transpose(1, 2);
@@ -100,7 +101,8 @@ describe("attention", () => {
       expect(worst(a, b)).toBeLessThan(1e-5);
       const weight = g.randn(a.shape);
       expect(worst(grad(a.mul(weight).sum(), [q])[0]!, grad(b.mul(weight).sum(), [q])[0]!)).toBeLessThan(1e-4);
-    }));
+    }),
+  );
   for (const [what, n, m, causal] of [
     ["as many keys as queries", 600, 600, false],
     ["fewer keys", 600, 50, false],

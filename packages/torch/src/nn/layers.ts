@@ -1,6 +1,6 @@
 /** Layers under the parameter names torch gives them: `weight` and `bias`. */
 import { batchNorm, cat, conv2d, embedding, groupNorm, groupNormOverFrames, layerNorm, linear } from "../functional.ts";
-import { gradEnabled } from "../scope.ts";
+import { gradEnabled, scope } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import { constant, Module, normal, uniformFanIn, type Parameter } from "./module.ts";
 
@@ -32,12 +32,13 @@ export class Conv2d extends Module {
     const bias = this.bias ? this.bias.value : null;
     const outs = outsAtOnce(x, weight);
     if (outs >= weight.size(0)) return conv2d(x, weight, bias, this.stride, this.padding);
-    const parts: Tensor[] = [];
-    for (let from = 0; from < weight.size(0); from += outs) {
-      const to = Math.min(from + outs, weight.size(0));
-      parts.push(conv2d(x, weight.slice(0, from, to), bias ? bias.slice(0, from, to) : null, this.stride, this.padding));
-    }
-    return cat(parts, 1);
+    return scope(() => {
+      const biases = bias?.split(outs);
+      return cat(
+        weight.split(outs).map((part, i) => conv2d(x, part, biases ? biases[i] : null, this.stride, this.padding)),
+        1,
+      );
+    });
   }
 }
 
