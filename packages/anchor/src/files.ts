@@ -12,7 +12,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { AnchorError } from "./errors.ts";
 
 const reasons: Record<string, string> = {
@@ -34,7 +34,19 @@ export function makeFolder(path: string): string {
     mkdirSync(path, { recursive: true });
     return path;
   } catch (cause) {
-    throw writeError(path, cause);
+    throw writeError(path, (cause as NodeJS.ErrnoException).code === "ENOENT" ? whyNot(path, cause) : cause);
+  }
+}
+
+/** Node's recursive mkdir says ENOENT where a file system is read-only; that of the first folder that is missing says what is wrong. */
+function whyNot(path: string, cause: unknown): unknown {
+  let first = resolve(path);
+  while (!existsSync(dirname(first))) first = dirname(first);
+  try {
+    mkdirSync(first);
+    return cause;
+  } catch (reason) {
+    return reason;
   }
 }
 
